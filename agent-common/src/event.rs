@@ -1,0 +1,98 @@
+//! What every event begins with; one module per hook family holds the rest.
+
+pub mod net;
+pub mod process;
+
+use bytemuck::{Pod, Zeroable};
+
+vocabulary! {
+    /// The kind of an event. Ranges: 1–15 process, 16–31 net, 32–47 names, 48–63 file, 64–79 privilege.
+    pub enum Kind {
+        Exec = 1 => "process_exec",
+        Exit = 2 => "process_exit",
+        Fork = 3 => "process_fork",
+        Cgroup = 4 => "cgroup_created",
+        Net = 16 => "net",
+        Unix = 17 => "unix",
+    }
+}
+
+/// Slots of the per-kind counters (`Kind` raw numbers are the index).
+pub const KINDS: u32 = 80;
+
+/// Who acts: filled by the kernel side's `subject` for every event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Subject {
+    pub instance: u64,
+    pub exec_id: u64,
+    pub parent_exec_id: u64,
+    /// Id of the cgroup (v2), at the time of the event; 0 when unknown.
+    pub cgroup_id: u64,
+    /// Process and thread id in the initial pid namespace.
+    pub pid: u32,
+    pub tid: u32,
+    pub uid: u32,
+    /// `task_struct.loginuid`; `u32::MAX` for none.
+    pub loginuid: u32,
+    pub agent: u32,
+    pub role: u32,
+    /// Bits of [`crate::identity::evidence`].
+    pub evidence: u16,
+    /// [`crate::identity::Origin`], raw.
+    pub origin: u8,
+    pub _pad: u8,
+    pub _pad2: u32,
+    /// `task_struct.comm`, NUL padded.
+    pub comm: [u8; 16],
+}
+const _: () = assert!(size_of::<Subject>() == 80);
+
+/// The head of every event; the decoder reads this first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Header {
+    /// [`Kind`], raw.
+    pub kind: u8,
+    /// Layout of the rest; a decoder that does not know it counts the event as undecodable.
+    pub version: u8,
+    pub _pad: u16,
+    /// Bytes of the whole event, header included.
+    pub bytes: u32,
+    /// CLOCK_BOOTTIME.
+    pub time_ns: u64,
+    pub subject: Subject,
+}
+const _: () = assert!(size_of::<Header>() == 96);
+
+/// The layout this build writes and reads.
+pub const VERSION: u8 = 1;
+
+/// A string of varying length that follows an event's fixed part.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Text {
+    /// FNV-1a of the whole, also of what was cut. 0 when `text_flags::UNHASHED`.
+    pub hash: u64,
+    /// Bytes of the whole.
+    pub full_bytes: u32,
+    /// Bytes that follow in the event; texts stand one behind the other in the order of their fields.
+    pub kept_bytes: u16,
+    /// Bits of [`text_flags`].
+    pub flags: u16,
+}
+const _: () = assert!(size_of::<Text>() == 16);
+
+/// Bits of [`Text::flags`].
+pub mod text_flags {
+    /// `kept_bytes` is less than the whole.
+    pub const TRUNCATED: u16 = 1 << 0;
+    /// Part of it could not be read (paged out, or changed meanwhile): nothing may be matched on it.
+    pub const UNREADABLE: u16 = 1 << 1;
+    /// `hash` does not cover the whole.
+    pub const UNHASHED: u16 = 1 << 2;
+    /// The path's file was unlinked.
+    pub const DELETED: u16 = 1 << 3;
+    /// What is kept is the end of the path, not its beginning.
+    pub const TAIL: u16 = 1 << 4;
+}

@@ -1,0 +1,206 @@
+//! Who a task is: the label every task carries, and the tables a label points into.
+
+use bytemuck::{Pod, Zeroable};
+
+vocabulary! {
+    /// Whose doing a process is.
+    pub enum Origin {
+        /// Not decided: seen only while the tasks that ran before the daemon are being labelled.
+        Unknown = 0 => "unknown",
+        /// Descends from an agent instance.
+        Agent = 1 => "agent",
+        /// An interactive login or terminal outside every instance.
+        Human = 2 => "human",
+        /// All else.
+        System = 3 => "system",
+    }
+}
+
+vocabulary! {
+    /// How an instance came to be recognised.
+    pub enum Recognised {
+        /// It was not: inherited from the parent.
+        No = 0 => "inherited",
+        /// The executable file, by device, inode and generation, or by path in the host's mount namespace.
+        Exe = 1 => "exe",
+        /// The `#!` script file.
+        Script = 2 => "script",
+        /// The cgroup: a systemd unit or a container.
+        Cgroup = 3 => "cgroup",
+        /// `chaperone run --agent NAME`.
+        Run = 4 => "run",
+        /// It ran before the daemon and was matched from /proc.
+        Seed = 5 => "seed",
+    }
+}
+
+/// Why a task has the origin it has; bits of [`Label::evidence`]. Evidence is inherited along with the origin.
+pub mod evidence {
+    /// Descends from a recognised agent.
+    pub const LINEAGE: u16 = 1 << 0;
+    /// Has, or descends from a process that had, a controlling terminal.
+    pub const TERMINAL: u16 = 1 << 1;
+    /// The audit login uid is set (audit_set_loginuid; set once per login by pam_loginuid).
+    pub const LOGINUID: u16 = 1 << 2;
+    /// Runs in a login session's cgroup (`session-N.scope` of systemd-logind).
+    pub const SESSION: u16 = 1 << 3;
+    /// Judged from /proc because it ran before the daemon.
+    pub const SEEDED: u16 = 1 << 4;
+    /// Entered an agent's container from outside (`docker exec`, `nsenter`).
+    pub const ENTERED: u16 = 1 << 5;
+    /// The label was missing and was taken from the thread group leader or the parent.
+    pub const REPAIRED: u16 = 1 << 6;
+
+    /// Bits with their names in events.
+    pub const NAMES: &[(u16, &str)] = &[
+        (LINEAGE, "lineage"),
+        (TERMINAL, "terminal"),
+        (LOGINUID, "loginuid"),
+        (SESSION, "login_session"),
+        (SEEDED, "seeded"),
+        (ENTERED, "entered_container"),
+        (REPAIRED, "repaired"),
+    ];
+}
+
+/// What task storage holds for every task. Copied in tp_btf/task_newtask, rewritten only by an exec of that task.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Label {
+    /// The instance it belongs to; 0 outside every instance.
+    pub instance: u64,
+    /// The program image it runs, unique on this host until reboot: CPU in the high 16 bits, a count below.
+    pub exec_id: u64,
+    /// The image that executed this one: the same process's earlier image, or its forker's.
+    pub parent_exec_id: u64,
+    /// The agent of `instance`, kept here so that a full instance table cannot mean "not enforced".
+    pub agent: u32,
+    /// The role of `agent` when the label was given.
+    pub role: u32,
+    /// Agent recognised by the exec under way, 0 for none; written by bprm_check_security, used at commit.
+    pub pending_agent: u32,
+    /// Its role.
+    pub pending_role: u32,
+    /// Which entry of the agent's `match` list recognised it.
+    pub pending_entry: u16,
+    /// [`Recognised`], raw.
+    pub pending_how: u8,
+    /// [`Origin`], raw.
+    pub origin: u8,
+    /// Bits of [`evidence`].
+    pub evidence: u16,
+    pub _pad: u16,
+}
+const _: () = assert!(size_of::<Label>() == 48);
+
+/// One live instance: what a label's `instance` points to. Changing `state` or `role` is in force for the whole
+/// tree at its next system call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Instance {
+    /// The instance that started it, 0 for none.
+    pub parent: u64,
+    /// Start of its first image, ns since boot (CLOCK_BOOTTIME).
+    pub started_ns: u64,
+    /// Live tasks (threads) that carry its id. At 0 the kernel side removes the entry.
+    pub tasks: u64,
+    /// Events of this instance that found the ring buffer full.
+    pub lost: u64,
+    pub agent: u32,
+    pub role: u32,
+    /// Thread group id of its first process, in the initial pid namespace.
+    pub root_pid: u32,
+    /// Reserved for quarantine and life-cycle states; 0 is running.
+    pub state: u32,
+    /// Which entry of the agent's `match` list began it.
+    pub entry: u16,
+    /// [`Recognised`], raw.
+    pub how: u8,
+    pub _pad: [u8; 5],
+}
+const _: () = assert!(size_of::<Instance>() == 56);
+
+/// A file, as the kernel names it: `inode.i_sb.s_dev`, `i_ino`, `i_generation`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct FileKey {
+    pub ino: u64,
+    /// The kernel's own encoding: major << 20 | minor.
+    pub dev: u32,
+    /// Guards against a reused inode number; 0 where the file system keeps none.
+    pub generation: u32,
+}
+const _: () = assert!(size_of::<FileKey>() == 16);
+
+/// The agent that a file, path, cgroup or run request stands for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Match {
+    pub agent: u32,
+    pub role: u32,
+    /// Which entry of the agent's `match` list.
+    pub entry: u16,
+    /// Bits of [`match_flags`].
+    pub flags: u16,
+    pub _pad: u32,
+}
+const _: () = assert!(size_of::<Match>() == 16);
+
+/// Bits of [`Match::flags`].
+pub mod match_flags {
+    /// A container: only the lineage that began in it is the agent; who enters later is not.
+    pub const CONTAINER: u16 = 1 << 0;
+    /// A login program (agetty, login, sshd): its terminal is not yet a person's.
+    pub const LOGIN_PROGRAM: u16 = 1 << 1;
+}
+
+/// A file name, cut to the part the kernel compares before it walks a path; zero padded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Basename(pub [u8; crate::limits::BASENAME_BYTES]);
+
+/// A cgroup's own name, such as `invoice-bot.service`; zero padded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct CgroupName(pub [u8; crate::limits::CGROUP_NAME_BYTES]);
+
+/// The label of a process that ran before the daemon, until it acts and takes it up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Seed {
+    pub label: Label,
+    /// `task_struct.start_boottime` in clock ticks of 10 ms as /proc/PID/stat gives it: guards against pid reuse.
+    pub start_ticks: u64,
+}
+const _: () = assert!(size_of::<Seed>() == 56);
+
+/// The stable number of an agent or role: FNV-1a of its name, never 0. Stable over restarts, so that pinned maps
+/// and a new daemon agree; two names with one number are a configuration error.
+#[must_use]
+pub const fn name_id(name: &str) -> u32 {
+    let hash = hash_bytes(name.as_bytes());
+    let folded = (hash ^ (hash >> 32)) as u32;
+    if folded == 0 { 1 } else { folded }
+}
+
+/// Starting value of [`hash_step`].
+pub const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// One step of 64-bit FNV-1a: what the kernel side runs over paths and argv too.
+#[must_use]
+#[inline(always)]
+pub const fn hash_step(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
+/// 64-bit FNV-1a of a byte string.
+#[must_use]
+pub const fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut hash = HASH_START;
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = hash_step(hash, bytes[i]);
+        i += 1;
+    }
+    hash
+}

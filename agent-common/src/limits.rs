@@ -1,0 +1,49 @@
+//! Every bound of the kernel side, with its reason and what happens when it is reached.
+
+/// Live agent instances. At the bound a recognised program still runs under its agent's role, found through the
+/// label's agent id, but cannot be addressed on its own; counted as `instance_table_full`.
+pub const INSTANCES_MAX: u32 = 16_384;
+/// Executable and script files that identify agents. Exceeding it is an error at load, nothing is dropped.
+pub const FILES_MAX: u32 = 16_384;
+/// Paths (and file names) that identify agents. Exceeding it is an error at load.
+pub const PATHS_MAX: u32 = 16_384;
+/// Live cgroups that identify agents.
+pub const CGROUPS_MAX: u32 = 16_384;
+/// Roles in force, each with the policy it had before a change until the old rules are gone.
+pub const ROLES_MAX: u32 = 4_096;
+/// Rules with a single address and port.
+pub const EXACT_RULES_MAX: u32 = 262_144;
+/// Rules with an address prefix.
+pub const PREFIX_RULES_MAX: u32 = 262_144;
+/// Rules on unix sockets.
+pub const UNIX_RULES_MAX: u32 = 65_536;
+/// Rules on socket classes and vsock endpoints.
+pub const SOCKET_RULES_MAX: u32 = 65_536;
+/// Tasks of agents as cgroup mode keeps them (by thread id): the kernel's own bound on pids.
+pub const AGENT_TASKS_MAX: u32 = 4_194_304;
+/// Processes that ran before the daemon and have not acted since.
+pub const SEEDS_MAX: u32 = 262_144;
+/// `chaperone run` requests that have not reached their exec yet.
+pub const RUNS_MAX: u32 = 1_024;
+
+/// Bytes of the ring buffer. A power of two and a multiple of the page size, as the kernel asks.
+pub const RING_BYTES: u32 = 4 << 20;
+
+/// A path as the kernel's own limit has it (PATH_MAX).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Bytes of a path that an event carries; a longer one is marked `truncated` and carries the hash of the whole.
+pub const PATH_BYTES_KEPT: usize = 512;
+/// Bytes of argv that an event carries; see `PATH_BYTES_KEPT`.
+pub const ARGV_BYTES_KEPT: usize = 1024;
+/// Components of a path that the kernel side walks; a deeper one is marked `truncated`.
+pub const PATH_DEPTH_MAX: u32 = 64;
+/// Bytes of one path component (NAME_MAX).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a file name by which the kernel decides whether a path is worth walking.
+pub const BASENAME_BYTES: usize = 32;
+/// `sun_path` of unix(7).
+pub const UNIX_PATH_BYTES: usize = 108;
+/// Control messages of one send that are looked through for source routing; more than that is refused.
+pub const CMSGS_MAX: u32 = 8;
+/// Length of a cgroup's own name (one component), such as a systemd unit's.
+pub const CGROUP_NAME_BYTES: usize = 128;

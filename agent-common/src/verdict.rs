@@ -1,0 +1,149 @@
+//! The one truth table: what becomes of an act, given the policy and the rules that were found for it.
+//!
+//! The kernel hook, `role explain`, dry run and replay call [`decide`]; only the look-ups before it differ.
+
+use crate::rule::{Class, Mode, Policy, Rule};
+
+vocabulary! {
+    /// What is done with an act.
+    pub enum Verdict {
+        Allow = 1 => "allow",
+        /// Allowed and told as an alert.
+        Alert = 2 => "alert",
+        /// Frozen until a person decides.
+        Hold = 3 => "hold",
+        Deny = 4 => "deny",
+        Kill = 5 => "kill",
+    }
+}
+
+vocabulary! {
+    /// What gave a decision.
+    pub enum Source {
+        /// A rule of the role; `Decision::rule` says which.
+        Rule = 1 => "rule",
+        /// The role's default for the class.
+        Default = 2 => "default",
+        /// The peer belongs to the same instance.
+        Own = 3 => "own_instance",
+        /// The role has no policy in force: refused.
+        NoPolicy = 4 => "no_policy",
+        /// The address could not be read: refused in enforce mode.
+        Unreadable = 5 => "unreadable",
+    }
+}
+
+/// The verdict on one act, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What is done.
+    pub verdict: Verdict,
+    /// What the rule or default says; differs from `verdict` outside enforce mode.
+    pub wanted: Verdict,
+    pub source: Source,
+    /// The rule's place in the role's list when `source` is [`Source::Rule`].
+    pub rule: u16,
+}
+
+/// The rules that the look-ups found for one act; which ones there can be depends on the class.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hits {
+    /// The most specific rule that names this port (or this very socket).
+    pub specific: Option<Rule>,
+    /// The most specific rule for every port (or every socket of the class).
+    pub general: Option<Rule>,
+}
+
+/// What becomes of an act of `class` under `policy` (`None`: the role has none in force), given what was found.
+///
+/// The longer address prefix wins; at the same length the rule that names the port; without a rule, the class's
+/// default. A number that this build does not know is a refusal.
+#[must_use]
+#[inline(always)]
+pub fn decide(policy: Option<&Policy>, class: Class, hits: &Hits) -> Decision {
+    let Some(policy) = policy else {
+        return Decision { verdict: Verdict::Deny, wanted: Verdict::Deny, source: Source::NoPolicy, rule: 0 };
+    };
+    let rule = match (hits.specific, hits.general) {
+        (Some(specific), Some(general)) if general.prefix_len > specific.prefix_len => Some(general),
+        (Some(specific), _) => Some(specific),
+        (None, general) => general,
+    };
+    let (raw, source, index) = match rule {
+        Some(rule) => (rule.verdict, Source::Rule, rule.index),
+        None => (policy.defaults[class as usize - 1], Source::Default, 0),
+    };
+    settle(policy.mode, Verdict::from_raw(raw).unwrap_or(Verdict::Deny), source, index)
+}
+
+/// What becomes of an act whose target could not be read: refused wherever the role is enforced.
+#[must_use]
+#[inline(always)]
+pub fn decide_unreadable(policy: Option<&Policy>) -> Decision {
+    match policy {
+        Some(policy) => settle(policy.mode, Verdict::Deny, Source::Unreadable, 0),
+        None => decide(None, Class::Endpoint, &Hits::default()),
+    }
+}
+
+#[inline(always)]
+fn settle(mode: u8, wanted: Verdict, source: Source, rule: u16) -> Decision {
+    let verdict = match (Mode::from_raw(mode), wanted) {
+        (_, Verdict::Allow) | (Some(Mode::Observe), _) => Verdict::Allow,
+        (Some(Mode::Alert), _) => Verdict::Alert,
+        _ => wanted,
+    };
+    Decision { verdict, wanted, source, rule }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(mode: Mode, default: Verdict) -> Policy {
+        Policy { id: 7, mode: mode as u8, defaults: [default as u8; 9], _pad: [0; 2] }
+    }
+
+    fn rule(verdict: Verdict, prefix_len: u8, index: u16) -> Option<Rule> {
+        Some(Rule { verdict: verdict as u8, prefix_len, index })
+    }
+
+    #[test]
+    fn without_a_rule_the_default_of_the_class_decides() {
+        let mut p = policy(Mode::Enforce, Verdict::Deny);
+        p.defaults[Class::Unix as usize - 1] = Verdict::Allow as u8;
+        assert_eq!(decide(Some(&p), Class::Endpoint, &Hits::default()).verdict, Verdict::Deny);
+        assert_eq!(decide(Some(&p), Class::Unix, &Hits::default()).verdict, Verdict::Allow);
+    }
+
+    #[test]
+    fn the_longer_prefix_wins_and_the_port_breaks_a_tie() {
+        let p = policy(Mode::Enforce, Verdict::Deny);
+        let hits = Hits { specific: rule(Verdict::Allow, 104, 0), general: rule(Verdict::Deny, 112, 1) };
+        assert_eq!(decide(Some(&p), Class::Endpoint, &hits).rule, 1);
+        let hits = Hits { specific: rule(Verdict::Allow, 112, 0), general: rule(Verdict::Deny, 112, 1) };
+        assert_eq!(decide(Some(&p), Class::Endpoint, &hits).rule, 0);
+    }
+
+    #[test]
+    fn modes_soften_a_refusal_but_keep_what_was_wanted() {
+        for (mode, verdict) in
+            [(Mode::Observe, Verdict::Allow), (Mode::Alert, Verdict::Alert), (Mode::Enforce, Verdict::Deny)]
+        {
+            let p = policy(mode, Verdict::Deny);
+            let decision = decide(Some(&p), Class::Endpoint, &Hits::default());
+            assert_eq!((decision.verdict, decision.wanted), (verdict, Verdict::Deny));
+        }
+    }
+
+    #[test]
+    fn no_policy_and_unknown_numbers_refuse() {
+        assert_eq!(decide(None, Class::Endpoint, &Hits::default()).verdict, Verdict::Deny);
+        let mut p = policy(Mode::Enforce, Verdict::Allow);
+        p.defaults = [99; 9];
+        assert_eq!(decide(Some(&p), Class::Raw, &Hits::default()).verdict, Verdict::Deny);
+        p.mode = 77;
+        p.defaults = [Verdict::Deny as u8; 9];
+        assert_eq!(decide(Some(&p), Class::Raw, &Hits::default()).verdict, Verdict::Deny);
+    }
+}
