@@ -1,0 +1,91 @@
+//! Builds what is tested and shown: `chaperone` and `chaperone-tests`, static, so that they run in any guest.
+
+use std::fs;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cache::Cache;
+use crate::setup::toolchain;
+use crate::step::{run, step};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PROGRAMS: [&str; 2] = ["chaperone", "chaperone-tests"];
+
+/// The built programs.
+pub struct Product {
+    directory: PathBuf,
+    stripped: Vec<PathBuf>,
+}
+
+impl Product {
+    /// Programs without their debugging information, as guests get them.
+    pub fn programs(&self) -> impl Iterator<Item = &Path> {
+        self.stripped.iter().map(PathBuf::as_path)
+    }
+
+    /// A program on this host.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+/// Builds in a target directory of its own: the flags differ from a developer's build, and neither should undo the other.
+pub fn build() -> Result<Product> {
+    let cache = Cache::open()?;
+    toolchain::ensure(&cache)?;
+    let target = target_directory()?.join("guest");
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "build",
+        "--release",
+        "--bins",
+        "--package",
+        "agent-daemon",
+        "--package",
+        "chaperone-tests",
+        "--target",
+        TARGET,
+    ]);
+    cargo.arg("--target-dir").arg(&target).current_dir(root());
+    cargo
+        .env("PATH", toolchain::path(&cache)?)
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+    step("building the product", || {
+        if io::stderr().is_terminal() {
+            // cargo shows its own progress
+            let status = cargo.stdin(Stdio::null()).status().context("cannot start cargo")?;
+            return if status.success() { Ok(()) } else { bail!("cargo build failed ({status})") };
+        }
+        run(&mut cargo)
+    })?;
+    let directory = target.join(TARGET).join("release");
+    let stripped = PROGRAMS.into_iter().map(|name| strip(&directory, name)).collect::<Result<_>>()?;
+    Ok(Product { directory, stripped })
+}
+
+/// The project's top directory.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn target_directory() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => std::path::absolute(directory).context("find CARGO_TARGET_DIR"),
+        None => Ok(root().join("target")),
+    }
+}
+
+fn strip(directory: &Path, name: &str) -> Result<PathBuf> {
+    let built = directory.join(name);
+    let to = directory.join("stripped");
+    fs::create_dir_all(&to).with_context(|| format!("make {}", to.display()))?;
+    let stripped = to.join(name);
+    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    if modified(&stripped).is_none_or(|ours| modified(&built).is_none_or(|theirs| ours <= theirs)) {
+        run(Command::new("strip").arg("-o").arg(&stripped).arg(&built))?;
+    }
+    Ok(stripped)
+}

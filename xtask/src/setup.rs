@@ -1,0 +1,36 @@
+//! Brings what is missing on this machine: tools, kernels, the guest's image.
+
+pub mod image;
+pub mod kernels;
+pub mod packages;
+pub mod toolchain;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cache::Cache;
+use crate::guest::accel;
+use crate::step;
+
+#[derive(Args)]
+pub struct Setup {
+    /// Read everything in the cache again and compare checksums
+    #[arg(long)]
+    verify: bool,
+}
+
+pub fn run(arguments: &Setup) -> Result<()> {
+    let cache = Cache::open()?;
+    toolchain::ensure(&cache)?;
+    packages::require(&[packages::QEMU])?;
+    let image = image::ensure(&cache)?;
+    for line in kernels::LINES {
+        let kernel = kernels::ensure(&cache, line)?;
+        accel::choose(&cache, &kernel, &image)?;
+    }
+    if arguments.verify {
+        cache.verify()?;
+    }
+    step::note("everything is there");
+    Ok(())
+}

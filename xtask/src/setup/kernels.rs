@@ -1,0 +1,235 @@
+//! Brings the kernels that guests boot: Debian's own, signed ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cache::{self, Cache};
+use crate::setup::packages::{E2FSPROGS, KMOD, XZ, require, update};
+use crate::step::{note, output, run, step};
+
+/// One supported kernel line, and the build of it that the project is tested with.
+struct Line {
+    name: &'static str,
+    release: &'static str,
+    version: &'static str,
+    sha256: &'static str,
+    /// Names the line's packages when the pinned build is no longer offered.
+    pattern: &'static str,
+}
+
+const TABLE: [Line; 2] = [
+    Line {
+        name: "6.1",
+        release: "6.1.0-56-cloud-amd64",
+        version: "6.1.192-2",
+        sha256: "e7d02b943971edcb8790e256c02cfab3bca6c3d37c1bf25392a57c71300615ee",
+        pattern: r"^linux-image-6\.1\.0-[0-9]+-cloud-amd64$",
+    },
+    Line {
+        name: "6.12",
+        release: "6.12.117+deb12-cloud-amd64",
+        version: "6.12.117-1~deb12u1",
+        sha256: "5195b288dec79e2981d6b84457f38b7ce7310a2d702930ec7d07209c7f78ce37",
+        pattern: r"^linux-image-6\.12\.[0-9]+\+deb1[0-9]-cloud-amd64$",
+    },
+];
+
+/// Names of the kernel lines, oldest first.
+pub const LINES: [&str; TABLE.len()] = [TABLE[0].name, TABLE[1].name];
+
+/// Modules that the guest needs before it has a root, in the order of their dependencies; some kernels have some built in.
+const BOOT_MODULES: [&str; 7] = [
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+];
+/// Parts of the module tree that a guest may load from later.
+const KEPT: [&str; 13] = [
+    "net",
+    "lib",
+    "crypto",
+    "arch",
+    "drivers/net/wireguard",
+    "drivers/block",
+    "drivers/vhost",
+    "fs/overlayfs",
+    "fs/9p",
+    "fs/netfs",
+    "fs/fuse",
+    "fs/squashfs",
+    "fs/nfs_common",
+];
+/// Single modules beside them.
+const KEPT_MODULES: [&str; 7] = ["dummy", "veth", "tun", "tap", "macvlan", "vxlan", "ifb"];
+
+/// A kernel ready to boot.
+#[derive(Clone)]
+pub struct Kernel {
+    pub name: &'static str,
+    pub release: String,
+    pub vmlinuz: PathBuf,
+    /// File system with the module tree, mounted at /lib/modules.
+    pub modules: PathBuf,
+    pub boot_modules: Vec<PathBuf>,
+}
+
+/// The kernel of this line: the pinned build, else one kept earlier, else the newest that is offered.
+pub fn ensure(cache: &Cache, name: &str) -> Result<Kernel> {
+    let Some(line) = TABLE.iter().find(|line| line.name == name) else {
+        bail!("no kernel {name}: there are {}", LINES.join(" and "));
+    };
+    if let Some(entry) = cache.find(&entry_name(line.release)) {
+        return open(line, line.release, &entry);
+    }
+    if let Some(kept) = cache.list(&format!("kernel-{name}."))?.pop() {
+        return open(line, kept.trim_start_matches("kernel-"), &cache.path(&kept));
+    }
+    require(&[KMOD, XZ, E2FSPROGS])?;
+    step(&format!("bringing kernel {name}"), || {
+        let downloads = tempfile::tempdir().context("make a directory for the download")?;
+        let (release, package) = download(line, downloads.path())?;
+        let entry = cache.ensure(&entry_name(&release), |entry| unpack(&package, &release, entry))?;
+        open(line, &release, &entry)
+    })
+}
+
+fn entry_name(release: &str) -> String {
+    format!("kernel-{release}")
+}
+
+fn open(line: &Line, release: &str, entry: &Path) -> Result<Kernel> {
+    Ok(Kernel {
+        name: line.name,
+        release: release.to_owned(),
+        vmlinuz: entry.join("vmlinuz"),
+        modules: entry.join("modules.img"),
+        boot_modules: cache::files_below(&entry.join("boot"))?,
+    })
+}
+
+/// Downloads the pinned package and checks it, or the newest one, which apt checks against the archive's signature.
+fn download(line: &Line, into: &Path) -> Result<(String, PathBuf)> {
+    let pinned = format!("linux-image-{}={}", line.release, line.version);
+    if apt_download(&pinned, into).is_ok() {
+        let package = only_file(into)?;
+        let found = cache::sha256(&package)?;
+        if found != line.sha256 {
+            bail!(
+                "{pinned} has checksum {found}, expected {}: it is not the package this project was tested with",
+                line.sha256
+            );
+        }
+        return Ok((line.release.to_owned(), package));
+    }
+    let newest = newest(line)?;
+    note(&format!("{pinned} is no longer offered: taking {newest}"));
+    apt_download(&newest, into)?;
+    Ok((newest.trim_start_matches("linux-image-").to_owned(), only_file(into)?))
+}
+
+fn apt_download(package: &str, into: &Path) -> Result<()> {
+    let download = || run(Command::new("apt-get").args(["download", package]).current_dir(into));
+    match download() {
+        Err(_) if nix::unistd::geteuid().is_root() && !lists_are_fresh() => {
+            update().and_then(|()| download())
+        }
+        done => done.context("is this a Debian 12, or newer, with its security archive enabled?"),
+    }
+}
+
+/// Whether apt's lists were fetched within the last day.
+fn lists_are_fresh() -> bool {
+    let age = fs::metadata("/var/lib/apt/lists")
+        .and_then(|lists| lists.modified())
+        .map(|at| at.elapsed().unwrap_or_default());
+    age.is_ok_and(|age| age.as_secs() < 86_400)
+}
+
+fn newest(line: &Line) -> Result<String> {
+    let found = output(Command::new("apt-cache").args(["search", "--names-only", line.pattern]))?;
+    let mut names: Vec<&str> = found.lines().filter_map(|found| found.split_whitespace().next()).collect();
+    names.sort_by_key(|name| numbers(name));
+    match names.last() {
+        Some(name) => Ok((*name).to_owned()),
+        None => bail!(
+            "no package of kernel {} is offered: enable Debian 12's main and security archives, then `apt-get update`",
+            line.name
+        ),
+    }
+}
+
+/// A version's numbers, so that 6.12.100 comes after 6.12.99.
+fn numbers(name: &str) -> Vec<u32> {
+    name.split(|letter: char| !letter.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+fn only_file(directory: &Path) -> Result<PathBuf> {
+    cache::files_below(directory)?
+        .pop()
+        .with_context(|| format!("nothing was downloaded into {}", directory.display()))
+}
+
+fn unpack(package: &Path, release: &str, entry: &Path) -> Result<()> {
+    let tree = tempfile::tempdir_in(entry).context("make a directory to unpack in")?;
+    run(Command::new("dpkg").arg("-x").arg(package).arg(tree.path()))?;
+    fs::copy(tree.path().join(format!("boot/vmlinuz-{release}")), entry.join("vmlinuz"))
+        .context("take the kernel")?;
+    let lib = tree.path().join("lib/modules");
+    let modules = lib.join(release);
+    prune(&modules.join("kernel"))?;
+    let packed: Vec<PathBuf> = cache::files_below(&modules)?
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "xz"))
+        .collect();
+    if !packed.is_empty() {
+        run(Command::new("xz").arg("--decompress").args(&packed))?;
+    }
+    run(Command::new("/sbin/depmod").arg("-b").arg(tree.path()).arg(release))?;
+
+    fs::create_dir(entry.join("boot"))?;
+    let files = cache::files_below(&modules)?;
+    for (order, name) in BOOT_MODULES.iter().enumerate() {
+        if let Some(file) = files.iter().find(|file| module_name(file) == *name) {
+            fs::copy(file, entry.join(format!("boot/{order}-{name}.ko")))?;
+        }
+    }
+    let bytes: u64 = files
+        .iter()
+        .filter_map(|file| fs::metadata(file).ok())
+        .map(|file| file.len().next_multiple_of(4096))
+        .sum();
+    let kib = bytes / 1024 * 5 / 4 + 4096;
+    run(Command::new("/sbin/mke2fs")
+        .args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"])
+        .arg(&lib)
+        .arg(entry.join("modules.img"))
+        .arg(format!("{kib}K")))
+}
+
+/// Removes the modules that no guest has a use for.
+fn prune(kernel: &Path) -> Result<()> {
+    for file in cache::files_below(kernel)? {
+        let below = file.strip_prefix(kernel).context("a module lies below its tree")?;
+        let name = module_name(&file);
+        let kept = KEPT.iter().any(|part| below.starts_with(part))
+            || KEPT_MODULES.contains(&name.as_str())
+            || BOOT_MODULES.contains(&name.as_str());
+        if !kept {
+            fs::remove_file(&file)?;
+        }
+    }
+    Ok(())
+}
+
+fn module_name(file: &Path) -> String {
+    file.file_name()
+        .map(|name| name.to_string_lossy().split('.').next().unwrap_or_default().replace('-', "_"))
+        .unwrap_or_default()
+}

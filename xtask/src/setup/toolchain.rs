@@ -1,0 +1,105 @@
+//! Brings what compiles and links the kernel programs: nightly's library sources and bpf-linker.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::cache::{self, Cache};
+use crate::setup::packages::{LLVM, POLLY, require};
+use crate::step::{output, run, step};
+
+/// Linked against LLVM 22, the one in the nightly compiler: an older LLVM cannot read its bitcode.
+const LINKER: &str = "bpf-linker-0.13.0";
+const LINKER_VERSION: &str = "0.13.0";
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+pub fn ensure(cache: &Cache) -> Result<()> {
+    library_sources()?;
+    linker(cache)
+}
+
+/// PATH with the cached linker's directory in front of it, for whatever builds the kernel programs.
+pub fn path(cache: &Cache) -> Result<OsString> {
+    let ours = cache.path(LINKER).join("bin");
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&inherited)))
+        .context("PATH holds a directory with a colon in its name")
+}
+
+fn library_sources() -> Result<()> {
+    let sysroot = output(Command::new("rustc").args(["+nightly", "--print", "sysroot"]));
+    let Ok(sysroot) = sysroot else {
+        return step("installing Rust nightly with its library sources", || {
+            run(Command::new("rustup").args([
+                "toolchain",
+                "install",
+                "nightly",
+                "--profile",
+                "minimal",
+                "--component",
+                "rust-src",
+            ]))
+        });
+    };
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir() {
+        return Ok(());
+    }
+    step("adding rust-src to Rust nightly", || {
+        run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"]))
+    })
+}
+
+fn linker(cache: &Cache) -> Result<()> {
+    if cache.find(LINKER).is_some() || on_path() {
+        return Ok(());
+    }
+    let built = cache.path(LINKER);
+    if answers(&built.join("bin/bpf-linker")) {
+        return cache::seal(&built);
+    }
+    require(&[LLVM, POLLY])?;
+    step("building bpf-linker (about a minute, once)", || {
+        cache.ensure(LINKER, |root| {
+            let mut cargo = Command::new("cargo");
+            cargo.args([
+                "install",
+                "bpf-linker",
+                "--version",
+                LINKER_VERSION,
+                "--locked",
+                "--no-default-features",
+                "--features",
+                "llvm-22",
+            ]);
+            cargo
+                .arg("--root")
+                .arg(root)
+                .env("LLVM_PREFIX", LLVM_PREFIX)
+                .env("CARGO_TARGET_DIR", root.join("target"));
+            run(&mut cargo)?;
+            std::fs::remove_dir_all(root.join("target")).context("remove bpf-linker's build directory")
+        })
+    })
+    .map(drop)
+}
+
+/// Whether the user has a bpf-linker of their own that is new enough.
+fn on_path() -> bool {
+    let Some(path) = std::env::var_os("PATH") else { return false };
+    std::env::split_paths(&path)
+        .map(|directory: PathBuf| directory.join("bpf-linker"))
+        .any(|linker| answers(&linker))
+}
+
+fn answers(linker: &Path) -> bool {
+    linker.is_file()
+        && output(Command::new(linker).arg("--version"))
+            .is_ok_and(|text| text.split_whitespace().last().is_some_and(new_enough))
+}
+
+fn new_enough(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (0, 13)
+}
