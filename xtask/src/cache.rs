@@ -43,12 +43,12 @@ impl Cache {
         whole.then_some(entry)
     }
 
-    /// Names of whole entries that begin with `prefix`, newest version last.
-    pub fn list(&self, prefix: &str) -> Result<Vec<String>> {
+    /// Names of whole entries that begin and end like this, sorted.
+    pub fn list(&self, prefix: &str, suffix: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.root).with_context(|| format!("read {}", self.root.display()))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.starts_with(prefix) && self.find(&name).is_some() {
+            if name.starts_with(prefix) && name.ends_with(suffix) && self.find(&name).is_some() {
                 names.push(name);
             }
         }
@@ -82,7 +82,7 @@ impl Cache {
 
     /// Reads every file of every entry again and compares checksums.
     pub fn verify(&self) -> Result<()> {
-        for name in self.list("")? {
+        for name in self.list("", "")? {
             let entry = self.path(&name);
             for line in fs::read_to_string(entry.join(SUMS))?.lines() {
                 let Some((sum, _, file)) = parse_sum(line) else { continue };

@@ -1,5 +1,7 @@
 //! Brings the kernels that guests boot: Debian's own, signed ones.
 
+mod package;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,40 +42,12 @@ const TABLE: [Line; 2] = [
 /// Names of the kernel lines, oldest first.
 pub const LINES: [&str; TABLE.len()] = [TABLE[0].name, TABLE[1].name];
 
-/// Modules that the guest needs before it has a root, in the order of their dependencies; some kernels have some built in.
-const BOOT_MODULES: [&str; 7] = [
-    "virtio",
-    "virtio_ring",
-    "virtio_pci_modern_dev",
-    "virtio_pci_legacy_dev",
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_console",
-];
-/// Parts of the module tree that a guest may load from later.
-const KEPT: [&str; 13] = [
-    "net",
-    "lib",
-    "crypto",
-    "arch",
-    "drivers/net/wireguard",
-    "drivers/block",
-    "drivers/vhost",
-    "fs/overlayfs",
-    "fs/9p",
-    "fs/netfs",
-    "fs/fuse",
-    "fs/squashfs",
-    "fs/nfs_common",
-];
-/// Single modules beside them.
-const KEPT_MODULES: [&str; 7] = ["dummy", "veth", "tun", "tap", "macvlan", "vxlan", "ifb"];
+/// What an entry in the cache holds; another number makes new entries.
+const LAYOUT: &str = "2";
 
 /// A kernel ready to boot.
 #[derive(Clone)]
 pub struct Kernel {
-    pub name: &'static str,
-    pub release: String,
     pub vmlinuz: PathBuf,
     /// File system with the module tree, mounted at /lib/modules.
     pub modules: PathBuf,
@@ -86,28 +60,27 @@ pub fn ensure(cache: &Cache, name: &str) -> Result<Kernel> {
         bail!("no kernel {name}: there are {}", LINES.join(" and "));
     };
     if let Some(entry) = cache.find(&entry_name(line.release)) {
-        return open(line, line.release, &entry);
+        return open(&entry);
     }
-    if let Some(kept) = cache.list(&format!("kernel-{name}."))?.pop() {
-        return open(line, kept.trim_start_matches("kernel-"), &cache.path(&kept));
+    if let Some(kept) = cache.list(&format!("kernel-{name}."), &format!("-{LAYOUT}"))?.pop() {
+        return open(&cache.path(&kept));
     }
     require(&[KMOD, XZ, E2FSPROGS])?;
     step(&format!("bringing kernel {name}"), || {
         let downloads = tempfile::tempdir().context("make a directory for the download")?;
-        let (release, package) = download(line, downloads.path())?;
-        let entry = cache.ensure(&entry_name(&release), |entry| unpack(&package, &release, entry))?;
-        open(line, &release, &entry)
+        let (release, archive) = download(line, downloads.path())?;
+        let entry =
+            cache.ensure(&entry_name(&release), |entry| package::unpack(&archive, &release, entry))?;
+        open(&entry)
     })
 }
 
 fn entry_name(release: &str) -> String {
-    format!("kernel-{release}")
+    format!("kernel-{release}-{LAYOUT}")
 }
 
-fn open(line: &Line, release: &str, entry: &Path) -> Result<Kernel> {
+fn open(entry: &Path) -> Result<Kernel> {
     Ok(Kernel {
-        name: line.name,
-        release: release.to_owned(),
         vmlinuz: entry.join("vmlinuz"),
         modules: entry.join("modules.img"),
         boot_modules: cache::files_below(&entry.join("boot"))?,
@@ -174,62 +147,4 @@ fn only_file(directory: &Path) -> Result<PathBuf> {
     cache::files_below(directory)?
         .pop()
         .with_context(|| format!("nothing was downloaded into {}", directory.display()))
-}
-
-fn unpack(package: &Path, release: &str, entry: &Path) -> Result<()> {
-    let tree = tempfile::tempdir_in(entry).context("make a directory to unpack in")?;
-    run(Command::new("dpkg").arg("-x").arg(package).arg(tree.path()))?;
-    fs::copy(tree.path().join(format!("boot/vmlinuz-{release}")), entry.join("vmlinuz"))
-        .context("take the kernel")?;
-    let lib = tree.path().join("lib/modules");
-    let modules = lib.join(release);
-    prune(&modules.join("kernel"))?;
-    let packed: Vec<PathBuf> = cache::files_below(&modules)?
-        .into_iter()
-        .filter(|file| file.extension().is_some_and(|end| end == "xz"))
-        .collect();
-    if !packed.is_empty() {
-        run(Command::new("xz").arg("--decompress").args(&packed))?;
-    }
-    run(Command::new("/sbin/depmod").arg("-b").arg(tree.path()).arg(release))?;
-
-    fs::create_dir(entry.join("boot"))?;
-    let files = cache::files_below(&modules)?;
-    for (order, name) in BOOT_MODULES.iter().enumerate() {
-        if let Some(file) = files.iter().find(|file| module_name(file) == *name) {
-            fs::copy(file, entry.join(format!("boot/{order}-{name}.ko")))?;
-        }
-    }
-    let bytes: u64 = files
-        .iter()
-        .filter_map(|file| fs::metadata(file).ok())
-        .map(|file| file.len().next_multiple_of(4096))
-        .sum();
-    let kib = bytes / 1024 * 5 / 4 + 4096;
-    run(Command::new("/sbin/mke2fs")
-        .args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"])
-        .arg(&lib)
-        .arg(entry.join("modules.img"))
-        .arg(format!("{kib}K")))
-}
-
-/// Removes the modules that no guest has a use for.
-fn prune(kernel: &Path) -> Result<()> {
-    for file in cache::files_below(kernel)? {
-        let below = file.strip_prefix(kernel).context("a module lies below its tree")?;
-        let name = module_name(&file);
-        let kept = KEPT.iter().any(|part| below.starts_with(part))
-            || KEPT_MODULES.contains(&name.as_str())
-            || BOOT_MODULES.contains(&name.as_str());
-        if !kept {
-            fs::remove_file(&file)?;
-        }
-    }
-    Ok(())
-}
-
-fn module_name(file: &Path) -> String {
-    file.file_name()
-        .map(|name| name.to_string_lossy().split('.').next().unwrap_or_default().replace('-', "_"))
-        .unwrap_or_default()
 }
