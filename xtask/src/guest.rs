@@ -18,7 +18,6 @@ use crate::product::Product;
 use crate::setup::image::{self, Image};
 use crate::setup::kernels::{self, Kernel};
 use crate::setup::packages;
-use crate::step;
 
 pub use listen::Stream;
 
@@ -147,16 +146,6 @@ impl Guest {
         drop(machine);
         disks::unpack_output(self, &place.path().join("output"))?;
         Ok(Output { status: heard.status, boot: heard.boot, total: start.elapsed() })
-    }
-
-    /// Runs a command line and gives its status and all it wrote to stdout.
-    pub fn capture(&self, host: &Host, product: Option<&Product>, line: &str) -> Result<(Output, String)> {
-        let mut text = Vec::new();
-        let output = self.run(host, product, &Script::line(line), &mut |stream, bytes| match stream {
-            Stream::Stdout => text.extend_from_slice(bytes),
-            Stream::Stderr => step::forward(Stream::Stderr, bytes),
-        })?;
-        Ok((output, String::from_utf8_lossy(&text).into_owned()))
     }
 
     /// One line that names the guest: kernel and mode.

@@ -1,10 +1,13 @@
 //! `cargo xtask`: everything about the project that a machine can do.
 
+mod bench;
 mod cache;
+mod demo;
 mod guest;
 mod product;
 mod setup;
 mod step;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -25,6 +28,12 @@ enum Task {
     Setup(setup::Setup),
     /// Build the product for this host and for guests
     Build,
+    /// See the main job done, in a guest or on this host
+    Demo(demo::Demo),
+    /// Run every check: style, unit tests, guests, this host
+    Test(test::Test),
+    /// Run a benchmark in the guests that it needs
+    Bench(bench::Bench),
     /// Run a script in a guest that has the product installed
     Vm(vm::Vm),
 }
@@ -33,10 +42,13 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Setup(arguments) => setup::run(&arguments),
         Task::Build => build(),
-        Task::Vm(arguments) => return vm::run(arguments),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::Vm(arguments) => Ok(vm::run(arguments)),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             step::note(&format!("{error:#}"));
             ExitCode::FAILURE
@@ -44,8 +56,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn build() -> Result<()> {
+fn build() -> Result<ExitCode> {
     let product = product::build()?;
     println!("{}", product.program("chaperone").display());
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! Builds what is tested and shown: `chaperone` and `chaperone-tests`, static, so that they run in any guest.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::cache::Cache;
-use crate::setup::toolchain;
+use crate::setup::toolchain::{self, in_front};
 use crate::step::{run, step};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -29,6 +30,11 @@ impl Product {
     /// A program on this host.
     pub fn program(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// PATH with the programs in front, so that one finds the other.
+    pub fn path(&self) -> Result<OsString> {
+        in_front(&self.directory)
     }
 }
 
@@ -71,7 +77,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-fn target_directory() -> Result<PathBuf> {
+/// Where cargo puts what it builds.
+pub fn target_directory() -> Result<PathBuf> {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(directory) => std::path::absolute(directory).context("find CARGO_TARGET_DIR"),
         None => Ok(root().join("target")),

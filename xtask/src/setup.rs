@@ -5,6 +5,8 @@ pub mod kernels;
 pub mod packages;
 pub mod toolchain;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -19,7 +21,7 @@ pub struct Setup {
     verify: bool,
 }
 
-pub fn run(arguments: &Setup) -> Result<()> {
+pub fn run(arguments: &Setup) -> Result<ExitCode> {
     let cache = Cache::open()?;
     toolchain::ensure(&cache)?;
     packages::require(&[packages::QEMU])?;
@@ -32,5 +34,5 @@ pub fn run(arguments: &Setup) -> Result<()> {
         cache.verify()?;
     }
     step::note("everything is there");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -22,10 +22,14 @@ pub fn ensure(cache: &Cache) -> Result<()> {
 
 /// PATH with the cached linker's directory in front of it, for whatever builds the kernel programs.
 pub fn path(cache: &Cache) -> Result<OsString> {
-    let ours = cache.path(LINKER).join("bin");
+    in_front(&cache.path(LINKER).join("bin"))
+}
+
+/// PATH with a directory in front of it.
+pub fn in_front(directory: &Path) -> Result<OsString> {
     let inherited = std::env::var_os("PATH").unwrap_or_default();
-    std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&inherited)))
-        .context("PATH holds a directory with a colon in its name")
+    let all = std::iter::once(directory.to_owned()).chain(std::env::split_paths(&inherited));
+    std::env::join_paths(all).with_context(|| format!("put {} on PATH", directory.display()))
 }
 
 fn library_sources() -> Result<()> {

@@ -1,0 +1,113 @@
+//! `cargo xtask bench`: a benchmark in every guest that it needs, as one table or one JSON object.
+
+mod merge;
+mod table;
+
+use std::fs;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::guest::{Guest, Host, Script};
+use crate::product::{self, Product};
+use crate::step::{forward, note, output, step};
+
+/// Where the runner leaves its object in the guest.
+const RESULT: &str = "/tmp/bench.json";
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A benchmark and where it is run.
+struct Benchmark {
+    name: &'static str,
+    kernels: &'static [&'static str],
+    /// Whether it is run without BPF LSM too.
+    cgroup: bool,
+    systemd: bool,
+}
+
+const TABLE: [Benchmark; 2] = [
+    Benchmark { name: "attribution", kernels: &["6.12"], cgroup: false, systemd: true },
+    Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, systemd: false },
+];
+
+#[derive(Args)]
+pub struct Bench {
+    /// Benchmark to run
+    #[arg(value_parser = TABLE.map(|benchmark| benchmark.name))]
+    name: String,
+    /// How to print what came out
+    #[arg(short, long, default_value = "table")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+pub fn run(arguments: &Bench) -> Result<ExitCode> {
+    let found = TABLE.iter().find(|benchmark| benchmark.name == arguments.name);
+    let benchmark = found.with_context(|| format!("no benchmark {}", arguments.name))?;
+    let host = Host::ready()?;
+    let product = product::build()?;
+    let guests = guests(benchmark);
+    let mut whole = Value::Null;
+    for guest in &guests {
+        let part = step(&format!("{} in {}", benchmark.name, guest.title()), || {
+            measure(benchmark, guest, &host, &product)
+        })?;
+        whole = merge::merge(whole, part);
+    }
+    if let Some(whole) = whole.as_object_mut() {
+        describe(whole, &guests);
+    }
+    match arguments.output {
+        Format::Json => println!("{whole}"),
+        Format::Table => print!("{}", table::render(&whole)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn guests(benchmark: &Benchmark) -> Vec<Guest> {
+    let modes: &[bool] = if benchmark.cgroup { &[true, false] } else { &[true] };
+    let guest = |kernel: &str, lsm: bool| Guest {
+        kernel: kernel.into(),
+        lsm,
+        systemd: benchmark.systemd,
+        timeout: TIMEOUT,
+        ..Guest::default()
+    };
+    benchmark.kernels.iter().flat_map(|kernel| modes.iter().map(move |lsm| guest(kernel, *lsm))).collect()
+}
+
+fn measure(benchmark: &Benchmark, guest: &Guest, host: &Host, product: &Product) -> Result<Value> {
+    let place = tempfile::tempdir().context("make a directory for the result")?;
+    let result = place.path().join("bench.json");
+    let guest = Guest { fetch: vec![(RESULT.into(), result.clone())], ..guest.clone() };
+    let script = Script::line(&format!("exec chaperone-tests bench {} >&2", benchmark.name));
+    let output = guest.run(host, Some(product), &script, &mut forward)?;
+    if output.status != 0 {
+        note(&format!("{} in {} ended with status {}", benchmark.name, guest.title(), output.status));
+    }
+    let text = fs::read_to_string(&result).with_context(|| format!("read {}", result.display()))?;
+    let value: Value = serde_json::from_str(&text).with_context(|| format!("{RESULT} is not JSON"))?;
+    if !value.is_object() {
+        bail!("{RESULT} is not one JSON object");
+    }
+    Ok(value)
+}
+
+/// Adds what somebody needs to compare or repeat it.
+fn describe(whole: &mut Map<String, Value>, guests: &[Guest]) {
+    let mut git = Command::new("git");
+    let commit = output(git.args(["describe", "--always", "--dirty"]).current_dir(product::root()));
+    whole.insert("guests".into(), json!(guests.iter().map(Guest::title).collect::<Vec<_>>()));
+    whole.insert(
+        "commit".into(),
+        json!(commit.map_or_else(|_| "unknown".into(), |commit| commit.trim().to_owned())),
+    );
+}

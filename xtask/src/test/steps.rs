@@ -1,0 +1,158 @@
+//! The table of checks, and how each kind is done.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::Bench;
+use crate::guest::{Guest, Script};
+use crate::product;
+use crate::setup::toolchain;
+
+/// A guest's whole share of the tests, under emulation on a busy machine.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(1200);
+
+pub struct Step {
+    pub name: &'static str,
+    /// Whether it is done in a hurry too.
+    pub quick: bool,
+    pub work: Work,
+}
+
+pub enum Work {
+    Cargo(&'static [&'static str]),
+    /// cargo of the nightly toolchain, for the kernel programs.
+    Nightly(&'static [&'static str]),
+    Guest {
+        kernel: &'static str,
+        lsm: bool,
+        systemd: bool,
+    },
+    Host,
+}
+
+pub const TABLE: [Step; 10] = [
+    Step { name: "fmt", quick: true, work: Work::Cargo(&["fmt", "--all", "--check"]) },
+    Step {
+        name: "clippy",
+        quick: true,
+        work: Work::Cargo(&[
+            "clippy",
+            "--workspace",
+            "--exclude=agent-ebpf",
+            "--all-targets",
+            "--",
+            "-Dwarnings",
+        ]),
+    },
+    Step {
+        name: "clippy, kernel programs",
+        quick: true,
+        work: Work::Nightly(&[
+            "clippy",
+            "--package=agent-ebpf",
+            "--target=bpfel-unknown-none",
+            "-Zbuild-std=core",
+            "--",
+            "-Dwarnings",
+        ]),
+    },
+    Step {
+        name: "unit tests",
+        quick: true,
+        work: Work::Cargo(&["test", "--workspace", "--exclude=agent-ebpf"]),
+    },
+    Step {
+        name: "guest 6.12 lsm",
+        quick: true,
+        work: Work::Guest { kernel: "6.12", lsm: true, systemd: false },
+    },
+    Step {
+        name: "guest 6.12 cgroup",
+        quick: true,
+        work: Work::Guest { kernel: "6.12", lsm: false, systemd: false },
+    },
+    Step {
+        name: "guest 6.12 systemd",
+        quick: false,
+        work: Work::Guest { kernel: "6.12", lsm: true, systemd: true },
+    },
+    Step {
+        name: "guest 6.1 lsm",
+        quick: false,
+        work: Work::Guest { kernel: "6.1", lsm: true, systemd: false },
+    },
+    Step {
+        name: "guest 6.1 cgroup",
+        quick: false,
+        work: Work::Guest { kernel: "6.1", lsm: false, systemd: false },
+    },
+    Step { name: "host", quick: true, work: Work::Host },
+];
+
+pub struct Outcome {
+    pub passed: bool,
+    /// All that was written to both streams.
+    pub text: String,
+}
+
+pub fn perform(step: &Step, bench: &Bench) -> Result<Outcome> {
+    match step.work {
+        Work::Cargo(arguments) => command(cargo(bench)?.args(arguments)),
+        Work::Nightly(arguments) => {
+            let mut cargo = Command::new("rustup");
+            cargo.args(["run", "nightly", "cargo"]).args(arguments).current_dir(product::root());
+            cargo.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");
+            // The toolchain that runs us would speak for this one too.
+            command(
+                cargo
+                    .env_remove("RUSTUP_TOOLCHAIN")
+                    .env_remove("CARGO")
+                    .env("PATH", toolchain::path(&bench.cache)?),
+            )
+        }
+        Work::Guest { kernel, lsm, systemd } => guest(kernel, lsm, systemd, bench),
+        Work::Host => {
+            let product = bench.product.as_ref().context("the product is built before the host's step")?;
+            let mut tests = Command::new(product.program("chaperone-tests"));
+            command(tests.arg("host").env("PATH", product.path()?))
+        }
+    }
+}
+
+fn cargo(bench: &Bench) -> Result<Command> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(product::root()).env("PATH", toolchain::path(&bench.cache)?);
+    Ok(cargo)
+}
+
+fn command(command: &mut Command) -> Result<Outcome> {
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    Ok(Outcome { passed: output.status.success(), text: text.into_owned() })
+}
+
+fn guest(kernel: &str, lsm: bool, systemd: bool, bench: &Bench) -> Result<Outcome> {
+    let host = bench.host.as_ref().context("guests are set up before their steps")?;
+    let guest = Guest { kernel: kernel.into(), lsm, systemd, timeout: GUEST_TIMEOUT, ..Guest::default() };
+    let script = match (systemd, lsm) {
+        (true, _) => "exec chaperone-tests guest --systemd",
+        (_, true) => "exec chaperone-tests guest --mode lsm",
+        (_, false) => "exec chaperone-tests guest --mode cgroup",
+    };
+    let mut bytes = Vec::new();
+    let output = guest.run(host, bench.product.as_ref(), &Script::line(script), &mut |_, chunk| {
+        bytes.extend_from_slice(chunk)
+    });
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    match output {
+        Ok(output) => Ok(Outcome { passed: output.status == 0, text }),
+        // What it did until then is worth as much as why it stopped.
+        Err(error) => {
+            text += &format!("\nFAILED the guest: {error:#}\n");
+            Ok(Outcome { passed: false, text })
+        }
+    }
+}
