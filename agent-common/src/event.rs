@@ -17,6 +17,50 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// What the kernel side counts besides events; slots of `COUNTERS`.
+    pub enum Counter {
+        /// Tasks born with a label.
+        Labelled = 0 => "births_labelled",
+        /// Tasks born of a task that had no label: only before everything that ran earlier is labelled.
+        BornUnlabelled = 1 => "births_unlabelled",
+        /// Task storage could not be had for a newborn; it takes its parent's label when it first acts.
+        LabelFailed = 2 => "label_allocation_failed",
+        /// Labels taken from a thread group leader, a parent or a seed because there was none.
+        LabelRepaired = 3 => "labels_repaired",
+        /// Acts of a task that has no label and none to take.
+        ActedUnlabelled = 4 => "acts_unlabelled",
+        /// Instances that found the table full and are enforced by their label's agent and role alone.
+        InstanceTableFull = 5 => "instance_table_full",
+        /// Instances begun.
+        InstancesStarted = 6 => "instances_started",
+        /// Instances whose last task ended.
+        InstancesEnded = 7 => "instances_ended",
+        /// Verdicts given to agents.
+        Verdicts = 8 => "verdicts",
+        /// Verdicts that refused.
+        Refused = 9 => "refused",
+        /// Acts of agents under a role that has no policy in force: refused.
+        NoPolicy = 10 => "no_policy",
+        /// Agent tasks that cgroup mode could not record: killed.
+        AgentTaskTableFull = 11 => "agent_task_table_full",
+        /// Tasks that ended.
+        TasksEnded = 12 => "tasks_ended",
+    }
+}
+
+/// Slots of `COUNTERS`.
+pub const COUNTERS: u32 = 16;
+
+/// What is recorded of an origin: bits of a `RECORD` slot (the index is the raw `Origin`).
+pub mod record {
+    pub const EXEC: u32 = 1 << 0;
+    pub const ARGV: u32 = 1 << 1;
+    pub const EXIT: u32 = 1 << 2;
+    pub const FORK: u32 = 1 << 3;
+    pub const NET: u32 = 1 << 4;
+}
+
 /// Slots of the per-kind counters (`Kind` raw numbers are the index).
 pub const KINDS: u32 = 80;
 

@@ -89,9 +89,12 @@ pub struct Label {
     pub origin: u8,
     /// Bits of [`evidence`].
     pub evidence: u16,
-    pub _pad: u16,
+    /// Its [`match_flags`].
+    pub pending_flags: u16,
+    /// Raised once by the last thread of the process to end; of the thread group leader's label only.
+    pub ended: u64,
 }
-const _: () = assert!(size_of::<Label>() == 48);
+const _: () = assert!(size_of::<Label>() == 56);
 
 /// One live instance: what a label's `instance` points to. Changing `state` or `role` is in force for the whole
 /// tree at its next system call.
@@ -172,7 +175,7 @@ pub struct Seed {
     /// `task_struct.start_boottime` in clock ticks of 10 ms as /proc/PID/stat gives it: guards against pid reuse.
     pub start_ticks: u64,
 }
-const _: () = assert!(size_of::<Seed>() == 56);
+const _: () = assert!(size_of::<Seed>() == 64);
 
 /// The stable number of an agent or role: FNV-1a of its name, never 0. Stable over restarts, so that pinned maps
 /// and a new daemon agree; two names with one number are a configuration error.

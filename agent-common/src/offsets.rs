@@ -12,10 +12,14 @@ macro_rules! offsets {
         #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
         pub struct Offsets { $($(#[$doc])* pub $field: u32,)* }
 
-        /// Kernel struct and member (dotted for a member of an embedded struct) of each field, in order.
+        /// Kernel struct and member of each field, in order. Dots lead into embedded structs; `|` separates names that
+        /// kernels have had for the same member.
         pub const FIELDS: &[(&str, &str)] = &[$(($structure, $member),)*];
 
         impl Offsets {
+            /// Before the daemon filled it in.
+            pub const ZERO: Self = Self { $($field: 0,)* };
+
             /// From values in the order of [`FIELDS`].
             #[must_use]
             pub fn from_values(values: [u32; FIELDS.len()]) -> Self {
@@ -97,6 +101,8 @@ offsets! {
     cgroup_root = "cgroup"."root",
     cgroup_root_hierarchy = "cgroup_root"."hierarchy_id",
     kernfs_name = "kernfs_node"."name",
+    upid_ns = "upid"."ns",
+    kernfs_parent = "kernfs_node"."parent|__parent",
     kernfs_id = "kernfs_node"."id",
     socket_sk = "socket"."sk",
     socket_type = "socket"."type",

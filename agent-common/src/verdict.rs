@@ -28,6 +28,8 @@ vocabulary! {
         Own = 3 => "own_instance",
         /// The role has no policy in force: refused.
         NoPolicy = 4 => "no_policy",
+        /// No role governs who acts: a person, or the system.
+        Ungoverned = 6 => "ungoverned",
         /// The address could not be read: refused in enforce mode.
         Unreadable = 5 => "unreadable",
     }

@@ -1,0 +1,104 @@
+//! From verdict to errno: the only file that can refuse.
+//!
+//! What fails here fails closed: a role without a policy, an unreadable target and an unknown number are refusals.
+//! A task without a label is not an agent's (labels are inherited at birth, and taken from the parent when they are
+//! missing), so it passes, counted.
+
+use agent_common::{
+    event::{
+        Counter, Kind,
+        net::{Judgement, Net, Op, Place, Target, Unix},
+        record,
+    },
+    identity::Label,
+    rule::Policy,
+    verdict::{Decision, Source, Verdict},
+};
+use aya_ebpf::helpers::generated::bpf_send_signal;
+
+use crate::{emit, subject};
+
+const EPERM: i32 = 1;
+const SIGKILL: u32 = 9;
+
+/// What is recorded of someone whom no role governs.
+pub const UNGOVERNED: Decision =
+    Decision { verdict: Verdict::Allow, wanted: Verdict::Allow, source: Source::Ungoverned, rule: 0 };
+
+/// The answer of an LSM hook that has no objection: what the module before it said.
+#[inline(always)]
+pub fn pass(previous: i32) -> i32 {
+    previous
+}
+
+/// Carries a decision out and tells it: the answer of the hook.
+#[inline(always)]
+pub fn net(
+    label: &Label,
+    policy: Option<&Policy>,
+    target: &Target,
+    op: Op,
+    place: Place,
+    decision: Decision,
+    socket: u64,
+    tell: bool,
+) -> i32 {
+    let answer = carry_out(decision);
+    if tell || answer != 0 || decision.verdict != Verdict::Allow {
+        let mut event = Net { target: *target, socket, op: op as u8, ..Default::default() };
+        event.judgement = judgement(decision, policy, place, answer);
+        emit::head(&mut event.header, Kind::Net, size_of::<Net>());
+        subject::describe(&mut event.header.subject, label);
+        if emit::recorded(label.origin, record::NET) {
+            emit::submit_fixed(&event, Kind::Net, label.instance);
+        }
+    }
+    answer
+}
+
+/// As [`net`], for a unix socket; the event's name and peer are filled by the caller.
+#[inline(always)]
+pub fn unix(label: &Label, policy: Option<&Policy>, event: &mut Unix, decision: Decision, tell: bool) -> i32 {
+    let answer = carry_out(decision);
+    if tell || answer != 0 || decision.verdict != Verdict::Allow {
+        event.judgement = judgement(decision, policy, Place::Lsm, answer);
+        emit::head(&mut event.header, Kind::Unix, size_of::<Unix>());
+        subject::describe(&mut event.header.subject, label);
+        if emit::recorded(label.origin, record::NET) {
+            emit::submit_fixed(event, Kind::Unix, label.instance);
+        }
+    }
+    answer
+}
+
+#[inline(always)]
+fn judgement(decision: Decision, policy: Option<&Policy>, place: Place, answer: i32) -> Judgement {
+    let id = match policy {
+        Some(policy) => policy.id,
+        None => 0,
+    };
+    Judgement::new(decision, id, place, (-answer) as u16)
+}
+
+/// 0, or the negative errno.
+#[inline(always)]
+fn carry_out(decision: Decision) -> i32 {
+    if decision.source == Source::Ungoverned {
+        return 0;
+    }
+    emit::count(Counter::Verdicts);
+    if decision.source == Source::NoPolicy {
+        emit::count(Counter::NoPolicy);
+    }
+    match decision.verdict {
+        Verdict::Allow | Verdict::Alert => return 0,
+        // Approvals do not exist yet: what should be held is refused.
+        Verdict::Deny | Verdict::Hold => {}
+        Verdict::Kill => {
+            // SAFETY: takes a signal number, for the current task.
+            unsafe { bpf_send_signal(SIGKILL) };
+        }
+    }
+    emit::count(Counter::Refused);
+    -EPERM
+}

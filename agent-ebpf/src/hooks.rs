@@ -1,0 +1,4 @@
+//! The hook families.
+
+pub mod net;
+pub mod process;

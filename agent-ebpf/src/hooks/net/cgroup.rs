@@ -1,0 +1,152 @@
+//! What cgroup mode can refuse: connects and addressed datagrams of internet sockets, and the making of raw ones.
+//!
+//! Attached to the root cgroup. These hooks have no task storage, so agents' tasks are looked up by thread id.
+
+use agent_common::{
+    event::net::{Op, Place},
+    identity::Label,
+    rule::Class,
+    verdict,
+};
+use aya_ebpf::{
+    helpers::generated::bpf_get_current_pid_tgid,
+    macros::{cgroup_sock, cgroup_sock_addr},
+    programs::{SockAddrContext, SockContext},
+};
+
+use super::{
+    address::{self, Socket},
+    family, inet,
+};
+use crate::{
+    enforce,
+    maps::{AGENT_TASKS, SEEDS},
+    rules,
+};
+
+/// The answers of a cgroup hook.
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+
+/// The label of the current task when it is an agent's.
+#[inline(always)]
+fn agent() -> Option<&'static Label> {
+    // SAFETY: takes nothing.
+    let ids = unsafe { bpf_get_current_pid_tgid() };
+    // SAFETY: entries of a map stay readable for the program's run.
+    if let Some(label) = unsafe { AGENT_TASKS.get(&(ids as u32)) } {
+        return Some(label);
+    }
+    // SAFETY: as above.
+    match unsafe { SEEDS.get(&((ids >> 32) as u32)) } {
+        Some(seed) if seed.label.instance != 0 => Some(&seed.label),
+        _ => None,
+    }
+}
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    v4(&ctx, Op::Connect)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    v6(&ctx, Op::Connect)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    v4(&ctx, Op::Send)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    v6(&ctx, Op::Send)
+}
+
+/// Raw sockets are judged when they are made; bpf_sock tells family, type and protocol.
+#[cgroup_sock(sock_create)]
+pub fn sock_create(ctx: SockContext) -> i32 {
+    let Some(label) = agent() else { return ALLOW };
+    // SAFETY: the context of a cgroup sock hook.
+    let sock = unsafe { &*ctx.sock };
+    let socket = Socket { family: sock.family as u16, kind: sock.type_ as u16, protocol: sock.protocol as u16 };
+    let class = socket.class();
+    if matches!(class, Class::Endpoint) {
+        return ALLOW;
+    }
+    let policy = rules::policy(label);
+    let decision = verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class)));
+    answer(enforce::net(label, policy, &socket.target(class), Op::Create, Place::Cgroup, decision, 0, true))
+}
+
+#[inline(always)]
+fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
+    let Some(label) = agent() else { return ALLOW };
+    // SAFETY: the context of a cgroup sock_addr hook.
+    let (address, port, kind, protocol) = unsafe {
+        let ctx = &*ctx.sock_addr;
+        (ctx.user_ip4.to_ne_bytes(), ctx.user_port, ctx.type_, ctx.protocol)
+    };
+    judge(label, family::INET, kind, protocol, address::mapped(address), port, op)
+}
+
+#[inline(always)]
+fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
+    let Some(label) = agent() else { return ALLOW };
+    // SAFETY: the context of a cgroup sock_addr hook.
+    let (words, port, kind, protocol) = unsafe {
+        let ctx = &*ctx.sock_addr;
+        (
+            [
+                core::ptr::read_volatile(&raw const ctx.user_ip6[0]),
+                core::ptr::read_volatile(&raw const ctx.user_ip6[1]),
+                core::ptr::read_volatile(&raw const ctx.user_ip6[2]),
+                core::ptr::read_volatile(&raw const ctx.user_ip6[3]),
+            ],
+            ctx.user_port,
+            ctx.type_,
+            ctx.protocol,
+        )
+    };
+    let mut address = [0u8; 16];
+    for (part, word) in address.chunks_exact_mut(4).zip(words) {
+        part.copy_from_slice(&word.to_ne_bytes());
+    }
+    judge(label, family::INET6, kind, protocol, address, port, op)
+}
+
+#[inline(always)]
+fn judge(
+    label: &Label,
+    family: u16,
+    kind: u32,
+    protocol: u32,
+    address: [u8; 16],
+    port: u32,
+    op: Op,
+) -> i32 {
+    let socket = Socket { family, kind: kind as u16, protocol: protocol as u16 };
+    let class = socket.class();
+    let mut target = socket.target(class);
+    target.address = address::settle(address);
+    let port = u16::from_be(port as u16);
+    target.port = u32::from(port);
+    let policy = rules::policy(label);
+    let decision = match policy {
+        Some(policy) if matches!(class, Class::Endpoint) => {
+            let protocol = socket.rule_protocol();
+            let port = if protocol == super::protocol::ICMP as u8 { 0 } else { port };
+            let hits = rules::endpoint(policy, protocol, port, &target.address);
+            verdict::decide(Some(policy), class, &hits)
+        }
+        _ => verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class))),
+    };
+    // A send is told each time: these hooks have no typed socket to remember the last target on.
+    answer(enforce::net(label, policy, &target, op, Place::Cgroup, decision, 0, true))
+}
+
+#[inline(always)]
+fn answer(errno: i32) -> i32 {
+    if errno == 0 { ALLOW } else { REFUSE }
+}

@@ -1,0 +1,159 @@
+//! The process family: births, executions, ends; and the cgroups that are agents.
+
+pub mod exec;
+pub mod recognise;
+
+use agent_common::{
+    event::{
+        Counter, Kind,
+        process::{Exit, Fork},
+        record,
+    },
+    identity::{CgroupName, Label},
+    limits::CGROUP_NAME_BYTES,
+};
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_kernel_str},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+
+use crate::{
+    emit,
+    kernel::{self, Ptr, offset},
+    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUPS, CgroupAgent, SEEDS},
+    subject,
+};
+
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// Every birth: fork, vfork, clone, threads, and io_uring's workers, which do not pass sched_process_fork.
+///
+/// match-proto:v6.1:include/trace/events/task.h:task_newtask(struct task_struct *task, unsigned long clone_flags)
+/// Called in copy_process() when nothing can fail any more and the child does not run yet.
+#[btf_tracepoint(function = "task_newtask")]
+pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
+    let child: Ptr = ctx.arg::<*const u8>(0);
+    let flags: u64 = ctx.arg(1);
+    let Some(parent) = subject::current() else {
+        emit::count(Counter::BornUnlabelled);
+        return 0;
+    };
+    let mut label: Label = *parent;
+    label.pending_agent = 0;
+    label.ended = 0;
+    if subject::give(child, &mut label).is_some() {
+        emit::count(Counter::Labelled);
+    }
+    if flags & CLONE_THREAD == 0 && emit::recorded(label.origin, record::FORK) {
+        let mut event = Fork {
+            child_pid: kernel::load::<u32>(child, offset!(task_tgid)),
+            clone_flags: flags,
+            ..Default::default()
+        };
+        emit::head(&mut event.header, Kind::Fork, size_of::<Fork>());
+        subject::describe(&mut event.header.subject, &label);
+        emit::submit_fixed(&event, Kind::Fork, label.instance);
+    }
+    0
+}
+
+/// Every end of a task: io_uring's workers and threads too.
+///
+/// match-proto:v6.1:include/trace/events/sched.h:sched_process_exit(struct task_struct *p)
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task: Ptr = ctx.arg::<*const u8>(0);
+    emit::count(Counter::TasksEnded);
+    // SAFETY: takes nothing.
+    let ids = unsafe { bpf_get_current_pid_tgid() };
+    let (pid, tid) = ((ids >> 32) as u32, ids as u32);
+    let Some(label) = subject::label_of(task) else {
+        let _ = SEEDS.remove(&pid);
+        return 0;
+    };
+    let mut ended = false;
+    if label.instance != 0 {
+        ended = subject::leave(label.instance);
+        if kernel::cgroup_mode() {
+            let _ = AGENT_TASKS.remove(&tid);
+        }
+    }
+    let last = last_of_process(task);
+    if last && label.evidence & agent_common::identity::evidence::SEEDED != 0 {
+        let _ = SEEDS.remove(&pid);
+    }
+    if (last || ended) && emit::recorded(label.origin, record::EXIT) {
+        let mut event = Exit {
+            status: kernel::load::<u32>(task, offset!(task_exit_code)),
+            instance_ended: u32::from(ended),
+            ..Default::default()
+        };
+        emit::head(&mut event.header, Kind::Exit, size_of::<Exit>());
+        subject::describe(&mut event.header.subject, label);
+        emit::submit_fixed(&event, Kind::Exit, label.instance);
+    }
+    0
+}
+
+/// Whether this is the last thread of its process to end, said to exactly one of them: `signal->live` is already
+/// 0 for every thread that passes after the last decrement, so the first to mark the leader's label has it.
+#[inline(always)]
+fn last_of_process(task: Ptr) -> bool {
+    let signal: Ptr = kernel::load(task, offset!(task_signal));
+    if kernel::load::<u32>(signal, offset!(signal_live)) != 0 {
+        return false;
+    }
+    let leader: Ptr = kernel::load(task, offset!(task_leader));
+    let Some(label) = subject::label_of(leader) else { return true };
+    // SAFETY: a map value, changed atomically only.
+    unsafe { emit::atomic_add(&raw mut label.ended, 1) == 0 }
+}
+
+/// A cgroup is born: an agent's by its own name, or by its parent's.
+///
+/// match-proto:v6.1:include/trace/events/cgroup.h:cgroup_mkdir(struct cgroup *cgrp, const char *path)
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
+    let cgroup: Ptr = ctx.arg::<*const u8>(0);
+    // Only the unified hierarchy: ids of a v1 hierarchy are numbers of another space.
+    let root: Ptr = kernel::load(cgroup, offset!(cgroup_root));
+    if kernel::load::<u32>(root, offset!(cgroup_root_hierarchy)) != 0 {
+        return 0;
+    }
+    let node: Ptr = kernel::load(cgroup, offset!(cgroup_kn));
+    let id: u64 = kernel::load(node, offset!(kernfs_id));
+    let name: Ptr = kernel::load(node, offset!(kernfs_name));
+    let mut key = CgroupName([0; CGROUP_NAME_BYTES]);
+    // SAFETY: the buffer has the size that is said; the helper checks the source.
+    unsafe { bpf_probe_read_kernel_str((&raw mut key).cast(), CGROUP_NAME_BYTES as u32, name.cast()) };
+    // SAFETY: entries of a map stay readable for the program's run.
+    let found = match unsafe { CGROUP_NAMES.get(&key) } {
+        Some(found) => Some(*found),
+        None => {
+            let parent: Ptr = kernel::load(node, offset!(kernfs_parent));
+            let parent_id: u64 = kernel::read(parent, offset!(kernfs_id)).unwrap_or(0);
+            // SAFETY: as above.
+            unsafe { CGROUPS.get(&parent_id) }.map(|parent| parent.found)
+        }
+    };
+    if let Some(found) = found {
+        let _ = CGROUPS.insert(&id, &CgroupAgent { found, instance: 0 }, u64::from(BPF_ANY));
+    }
+    0
+}
+
+/// A cgroup is gone, and its id with it.
+///
+/// match-proto:v6.1:include/trace/events/cgroup.h:cgroup_rmdir(struct cgroup *cgrp, const char *path)
+#[btf_tracepoint(function = "cgroup_rmdir")]
+pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
+    let cgroup: Ptr = ctx.arg::<*const u8>(0);
+    let root: Ptr = kernel::load(cgroup, offset!(cgroup_root));
+    if kernel::load::<u32>(root, offset!(cgroup_root_hierarchy)) == 0 {
+        let node: Ptr = kernel::load(cgroup, offset!(cgroup_kn));
+        let _ = CGROUPS.remove(&kernel::load::<u64>(node, offset!(kernfs_id)));
+    }
+    0
+}

@@ -1,0 +1,390 @@
+//! The moment a program image has replaced another: the label is committed and the event told.
+
+use agent_common::{
+    event::{
+        Counter, Kind, Text,
+        process::{Exec, Namespaces, exec_flags},
+        record, text_flags,
+    },
+    identity::{Instance, Label, Match, Origin, Recognised, evidence, match_flags},
+    limits,
+};
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::generated::{
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_probe_read_user,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+
+use super::recognise::{self, ByCgroup};
+use crate::{
+    emit::{self, Scratch},
+    kernel::{self, Ptr, offset},
+    maps::{AGENT_TASKS, EXEC_IDS, INSTANCES, RUNS},
+    path, subject,
+};
+
+/// An exec has succeeded; its first instruction has not run.
+///
+/// match-proto:v6.1:include/trace/events/sched.h:sched_process_exec(struct task_struct *p, pid_t old_pid,
+/// struct linux_binprm *bprm)
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    let task: Ptr = ctx.arg::<*const u8>(0);
+    let bprm: Ptr = ctx.arg::<*const u8>(2);
+    let script = kernel::load::<usize>(bprm, offset!(bprm_filename))
+        != kernel::load::<usize>(bprm, offset!(bprm_interp));
+    let label = match subject::current() {
+        Some(label) => label,
+        None => {
+            // It ran before the daemon and has not been seen yet: this exec is what it is from here on.
+            let mut label = Label::default();
+            match subject::give(task, &mut label) {
+                Some(label) => label,
+                None => return 0,
+            }
+        }
+    };
+    if kernel::cgroup_mode() {
+        label.pending_agent = 0;
+        if let Some(found) = without_lsm(bprm, script) {
+            let how = if script { Recognised::Script } else { Recognised::Exe };
+            recognise::note(label, &found, how);
+        }
+    }
+    let parent_instance = label.instance;
+    let (how, entry) = commit(task, label);
+    if emit::recorded(label.origin, record::EXEC) {
+        if let Some(scratch) = emit::acquire() {
+            tell(scratch, task, bprm, script, label, parent_instance, how, entry);
+            emit::release(scratch);
+        }
+    }
+    0
+}
+
+/// Recognition where no hook sees each stage: the file that runs, or for a script the path given to execve.
+#[inline(always)]
+fn without_lsm(bprm: Ptr, script: bool) -> Option<Match> {
+    if !script {
+        return recognise::file(kernel::load(bprm, offset!(bprm_file)));
+    }
+    if !recognise::in_host_mounts() {
+        return None;
+    }
+    let scratch = emit::acquire()?;
+    let name: Ptr = kernel::load(bprm, offset!(bprm_filename));
+    let bytes = kernel::read_str(scratch.path.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
+    let found = recognise::by_hash(path::hash_prefix(&scratch.path, bytes));
+    emit::release(scratch);
+    match found {
+        Some(found) => Some(found),
+        None => recognise::file(kernel::load(bprm, offset!(bprm_file))),
+    }
+}
+
+/// Writes who this task is from now on; what it was recognised by, if an instance begins here.
+#[inline(always)]
+fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
+    let exec_id = next_exec_id();
+    let mut how = Recognised::from_raw(label.pending_how).unwrap_or(Recognised::No);
+    let mut found = Match {
+        agent: label.pending_agent,
+        role: label.pending_role,
+        entry: label.pending_entry,
+        flags: label.pending_flags,
+        _pad: 0,
+    };
+    label.pending_agent = 0;
+    label.pending_how = 0;
+    let login_program = found.flags & match_flags::LOGIN_PROGRAM != 0;
+    if login_program {
+        found.agent = 0;
+    }
+
+    // SAFETY: takes nothing.
+    let pid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    // SAFETY: entries of a map stay readable for the program's run.
+    if let Some(run) = unsafe { RUNS.get(&pid) } {
+        found = *run;
+        how = Recognised::Run;
+        let _ = RUNS.remove(&pid);
+    }
+    if found.agent == 0 && label.instance == 0 {
+        match recognise::cgroup(label, exec_id) {
+            ByCgroup::Agent(by_cgroup) => {
+                found = by_cgroup;
+                how = Recognised::Cgroup;
+            }
+            ByCgroup::Entered => label.evidence |= evidence::ENTERED,
+            ByCgroup::Nothing => {}
+        }
+    }
+
+    label.parent_exec_id = label.exec_id;
+    label.exec_id = exec_id;
+    if found.agent != 0 && !continues(label, &found) {
+        begin(task, label, &found, how, pid);
+        return (how, found.entry);
+    }
+    if label.instance == 0 {
+        let (origin, why) = subject::origin_at_exec(task, label, login_program);
+        label.origin = origin as u8;
+        label.evidence = why;
+    } else if kernel::cgroup_mode() {
+        // Keeps the exec id that cgroup hooks tell.
+        let tid = kernel::load::<u32>(task, offset!(task_pid));
+        let _ = AGENT_TASKS.insert(&tid, &*label, u64::from(BPF_ANY));
+    }
+    (Recognised::No, 0)
+}
+
+/// Whether the instance goes on: its launcher has executed its payload, another entry of the same agent's `match`
+/// list. The same entry again is a sub-agent, and a new instance.
+#[inline(always)]
+fn continues(label: &Label, found: &Match) -> bool {
+    if label.instance == 0 || label.agent != found.agent {
+        return false;
+    }
+    // SAFETY: entries of a map stay readable for the program's run.
+    match unsafe { INSTANCES.get(&label.instance) } {
+        Some(instance) => instance.entry != found.entry,
+        None => false,
+    }
+}
+
+/// A new instance: its id is the exec id of its first image.
+#[inline(always)]
+fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32) {
+    let left = label.instance;
+    let instance = Instance {
+        parent: left,
+        // SAFETY: takes nothing.
+        started_ns: unsafe { bpf_ktime_get_boot_ns() },
+        tasks: 0,
+        lost: 0,
+        agent: found.agent,
+        role: found.role,
+        root_pid: pid,
+        state: 0,
+        entry: found.entry,
+        how: how as u8,
+        _pad: [0; 5],
+    };
+    label.instance = label.exec_id;
+    label.agent = found.agent;
+    label.role = found.role;
+    label.origin = Origin::Agent as u8;
+    label.evidence = evidence::LINEAGE;
+    if INSTANCES.insert(&label.instance, &instance, u64::from(BPF_ANY)).is_err() {
+        emit::count(Counter::InstanceTableFull);
+    }
+    emit::count(Counter::InstancesStarted);
+    subject::join(label, kernel::load::<u32>(task, offset!(task_pid)));
+    if left != 0 {
+        subject::leave(left);
+    }
+}
+
+/// Unique until reboot: the CPU, and a count that only this CPU raises.
+#[inline(always)]
+fn next_exec_id() -> u64 {
+    let count = match EXEC_IDS.get_ptr_mut(0) {
+        // SAFETY: a map value, changed atomically only.
+        Some(slot) => (unsafe { emit::atomic_add(slot, 1) }) + 1,
+        None => 0,
+    };
+    // SAFETY: takes nothing.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    (u64::from(cpu) << 48) | count
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one caller; a struct would only be unpacked again")]
+fn tell(
+    scratch: &mut Scratch,
+    task: Ptr,
+    bprm: Ptr,
+    script: bool,
+    label: &Label,
+    parent_instance: u64,
+    how: Recognised,
+    entry: u16,
+) {
+    let file: Ptr = kernel::load(bprm, offset!(bprm_file));
+    let exec = &mut scratch.exec;
+    subject::describe(&mut exec.header.subject, label);
+    exec.file = kernel::file_key(file);
+    exec.parent_instance = if how as u8 == Recognised::No as u8 { 0 } else { parent_instance };
+    exec.recognised = how as u8;
+    exec.entry = entry;
+    exec._pad = 0;
+    exec.flags = 0;
+    describe_task(exec, task);
+
+    let mut at = 0;
+    let walked = path::walk(kernel::field(file, offset!(file_path)), &mut scratch.path);
+    (exec.exe, at) = path::append(&mut scratch.text, at, &scratch.path, &walked);
+    let inode: Ptr = kernel::load(file, offset!(file_inode));
+    if kernel::load::<u32>(inode, offset!(inode_nlink)) == 0 {
+        exec.flags |= exec_flags::NAMELESS;
+        exec.exe.flags |= text_flags::DELETED;
+    }
+    exec.script = Text::default();
+    if script {
+        (exec.script, at) = script_path(&mut scratch.text, at, &mut scratch.path, bprm);
+    }
+    exec.argv = Text::default();
+    if emit::recorded(label.origin, record::ARGV) {
+        (exec.argv, at) = argv(&mut scratch.text, at, &mut scratch.path, task);
+    }
+    let fs: Ptr = kernel::load(task, offset!(task_fs));
+    let walked = path::walk(kernel::field(fs, offset!(fs_pwd)), &mut scratch.path);
+    (exec.cwd, at) = path::append(&mut scratch.text, at, &scratch.path, &walked);
+
+    let bytes = size_of::<Exec>() + (path::opaque(at) & 0xfff);
+    emit::head(&mut exec.header, Kind::Exec, bytes);
+    emit::submit((&raw const *exec).cast(), bytes, Kind::Exec, label.instance);
+}
+
+#[inline(always)]
+fn describe_task(exec: &mut Exec, task: Ptr) {
+    let cred: Ptr = kernel::load(task, offset!(task_cred));
+    exec.gid = kernel::read_u32(cred, offset!(cred_gid));
+    exec.euid = kernel::read_u32(cred, offset!(cred_euid));
+    exec.egid = kernel::read_u32(cred, offset!(cred_egid));
+    if exec.euid != exec.header.subject.uid || exec.egid != exec.gid {
+        exec.flags |= exec_flags::SETID;
+    }
+    exec.session_id = kernel::load(task, offset!(task_sessionid));
+    let parent: Ptr = kernel::load(task, offset!(task_real_parent));
+    exec.ppid = kernel::read_u32(parent, offset!(task_tgid));
+    let signal: Ptr = kernel::load(task, offset!(task_signal));
+    exec.tty = match kernel::read_ptr(signal, offset!(signal_tty)) {
+        Some(tty) => {
+            let driver = kernel::read_ptr(tty, offset!(tty_driver)).unwrap_or(core::ptr::null());
+            let minor = kernel::read_u32(driver, offset!(driver_minor_start))
+                + kernel::read_u32(tty, offset!(tty_index));
+            (kernel::read_u32(driver, offset!(driver_major)) << 20) | (minor & 0xf_ffff)
+        }
+        None => 0,
+    };
+    let ns: Ptr = kernel::load(task, offset!(task_nsproxy));
+    let user_ns = kernel::read_ptr(cred, offset!(cred_user_ns)).unwrap_or(core::ptr::null());
+    exec.namespaces = Namespaces {
+        mnt: kernel::namespace(ns, offset!(nsproxy_mnt), offset!(mnt_ns_inum)),
+        pid: pid_namespace(task),
+        net: kernel::namespace(ns, offset!(nsproxy_net), offset!(net_ns_inum)),
+        user: kernel::read_u32(user_ns, offset!(user_ns_inum)),
+        uts: kernel::namespace(ns, offset!(nsproxy_uts), offset!(uts_ns_inum)),
+        ipc: kernel::namespace(ns, offset!(nsproxy_ipc), offset!(ipc_ns_inum)),
+        cgroup: kernel::namespace(ns, offset!(nsproxy_cgroup), offset!(cgroup_ns_inum)),
+        time: kernel::namespace(ns, offset!(nsproxy_time), offset!(time_ns_inum)),
+    };
+}
+
+/// As task_active_pid_ns(): the namespace of the innermost number of `thread_pid`.
+#[inline(always)]
+fn pid_namespace(task: Ptr) -> u32 {
+    let Some(pid) = kernel::read_ptr(task, offset!(task_thread_pid)) else { return 0 };
+    let level = kernel::read_u32(pid, offset!(pid_level)) as usize & 0x1f;
+    let upid = kernel::field(pid, offset!(pid_numbers) + level * kernel::upid_bytes());
+    kernel::namespace(upid, offset!(upid_ns), offset!(pid_ns_inum))
+}
+
+/// The path given to execve, which for a script is the script.
+#[inline(always)]
+fn script_path(
+    text: &mut [u8; emit::TEXT_BUFFER],
+    at: usize,
+    buffer: &mut [u8; path::PATH_BUFFER],
+    bprm: Ptr,
+) -> (Text, usize) {
+    let name: Ptr = kernel::load(bprm, offset!(bprm_filename));
+    let bytes = kernel::read_str(buffer.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
+    if bytes <= limits::PATH_BYTES_KEPT {
+        path::copy(text, at, buffer.as_ptr(), bytes, bytes, 0, text_flags::UNHASHED)
+    } else {
+        let hash = path::hash_prefix(buffer, bytes);
+        path::copy(text, at, buffer.as_ptr(), limits::PATH_BYTES_KEPT, bytes, hash, text_flags::TRUNCATED)
+    }
+}
+
+/// Bytes of argv that one step of the hash reads.
+const STEP: usize = 128;
+
+/// What [`hash_argv`] carries from step to step.
+struct Hashing {
+    hash: u64,
+    from: u64,
+    left: u64,
+    failed: u64,
+}
+
+/// argv as the kernel has just laid it out in the new image, before its first instruction can change it.
+#[inline(always)]
+fn argv(
+    text: &mut [u8; emit::TEXT_BUFFER],
+    at: usize,
+    buffer: &mut [u8; path::PATH_BUFFER],
+    task: Ptr,
+) -> (Text, usize) {
+    let mm: Ptr = kernel::load(task, offset!(task_mm));
+    let start: u64 = kernel::load(mm, offset!(mm_arg_start));
+    let end: u64 = kernel::load(mm, offset!(mm_arg_end));
+    let whole = end.wrapping_sub(start) as usize;
+    let (kept, hash, mut flags) = if whole <= limits::ARGV_BYTES_KEPT {
+        (whole, 0, text_flags::UNHASHED)
+    } else {
+        let mut state = Hashing {
+            hash: agent_common::identity::HASH_START,
+            from: start,
+            left: whole as u64,
+            failed: 0,
+        };
+        let steps = whole.div_ceil(STEP) as u32;
+        // SAFETY: the callback has the shape that the helper asks for, and `state` outlives the call.
+        unsafe {
+            bpf_loop(steps, (hash_argv as *const ()).cast_mut().cast(), (&raw mut state).cast(), 0);
+        }
+        let unread = if state.failed == 0 && state.left == 0 { 0 } else { text_flags::UNHASHED };
+        (limits::ARGV_BYTES_KEPT, state.hash, text_flags::TRUNCATED | unread)
+    };
+    let kept = path::opaque(kept) & 0x7ff;
+    // SAFETY: at most 2047 bytes into a buffer of more than 4096.
+    let status = unsafe { bpf_probe_read_user(buffer.as_mut_ptr().cast(), kept as u32, start as *const _) };
+    if status != 0 {
+        flags |= text_flags::UNREADABLE | text_flags::UNHASHED;
+        return (Text { hash: 0, full_bytes: whole as u32, kept_bytes: 0, flags }, at);
+    }
+    path::copy(text, at, buffer.as_ptr(), kept, whole, hash, flags)
+}
+
+/// One step of the hash over a long argv. 1 ends the loop.
+extern "C" fn hash_argv(_step: u64, state: *mut Hashing) -> u64 {
+    // SAFETY: `bpf_loop` hands over the state that `argv` gave it.
+    let state = unsafe { &mut *state };
+    let bytes = if state.left > STEP as u64 { STEP as u64 } else { state.left };
+    let bytes = path::opaque(bytes as usize) & (2 * STEP - 1);
+    let mut chunk = [0u8; STEP];
+    let bytes = if bytes > STEP { STEP } else { bytes };
+    // SAFETY: as above.
+    let status = unsafe { bpf_probe_read_user(chunk.as_mut_ptr().cast(), bytes as u32, state.from as *const _) };
+    if status != 0 {
+        state.failed = 1;
+        return 1;
+    }
+    let mut hash = state.hash;
+    for at in 0..STEP {
+        if at >= bytes {
+            break;
+        }
+        hash = agent_common::identity::hash_step(hash, chunk[at]);
+    }
+    state.hash = hash;
+    state.from += bytes as u64;
+    state.left -= bytes as u64;
+    u64::from(state.left == 0)
+}

@@ -1,0 +1,132 @@
+//! Which agent a file, script, cgroup or run request stands for.
+
+use agent_common::{
+    identity::{Basename, Label, Match, Origin, Recognised, match_flags},
+    limits,
+};
+use aya_ebpf::{
+    helpers::generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel_str},
+    macros::lsm,
+    programs::LsmContext,
+};
+
+use crate::{
+    emit, enforce,
+    kernel::{self, Ptr, offset},
+    maps::{BASENAMES, CGROUPS, FILES, INSTANCES, PATHS},
+    path, subject,
+};
+
+/// Each stage of an exec, before the first instruction: `bprm->file` is the script first and then its interpreter.
+///
+/// match-proto:v6.1:security/security.c:int security_bprm_check(struct linux_binprm *bprm)
+/// Only notes what was recognised; sched_process_exec commits it when the exec has succeeded.
+#[lsm(hook = "bprm_check_security")]
+pub fn bprm_check_security(ctx: LsmContext) -> i32 {
+    let bprm: Ptr = ctx.arg::<*const u8>(0);
+    let previous: i32 = ctx.arg(1);
+    let Some(label) = subject::current() else { return enforce::pass(previous) };
+    let first = kernel::load::<usize>(bprm, offset!(bprm_filename))
+        == kernel::load::<usize>(bprm, offset!(bprm_interp));
+    if first {
+        label.pending_agent = 0;
+        label.pending_how = 0;
+    } else if label.pending_agent != 0 {
+        // The file given to execve was recognised, and this is its interpreter.
+        label.pending_how = Recognised::Script as u8;
+        return enforce::pass(previous);
+    }
+    if let Some(found) = file(kernel::load(bprm, offset!(bprm_file))) {
+        note(label, &found, Recognised::Exe);
+    }
+    enforce::pass(previous)
+}
+
+#[inline(always)]
+pub fn note(label: &mut Label, found: &Match, how: Recognised) {
+    label.pending_agent = found.agent;
+    label.pending_role = found.role;
+    label.pending_entry = found.entry;
+    label.pending_how = how as u8;
+    label.pending_flags = found.flags;
+}
+
+/// The agent that an open file is: by identity, or by its path in the host's mount namespace, so that a file which a
+/// package manager has just put there is known before the daemon has seen it.
+#[inline(always)]
+pub fn file(file: Ptr) -> Option<Match> {
+    let key = kernel::file_key(file);
+    // SAFETY: entries of a map stay readable for the program's run.
+    if let Some(found) = unsafe { FILES.get(&key) } {
+        return Some(*found);
+    }
+    let dentry: Ptr = kernel::load(kernel::field(file, offset!(file_path)), offset!(path_dentry));
+    let name: Ptr = kernel::load(dentry, offset!(dentry_name));
+    // SAFETY: as above.
+    unsafe { BASENAMES.get(&basename(name)) }?;
+    if !in_host_mounts() {
+        return None;
+    }
+    let inode: Ptr = kernel::load(file, offset!(file_inode));
+    if kernel::load::<u32>(inode, offset!(inode_nlink)) == 0 {
+        return None;
+    }
+    let scratch = emit::acquire()?;
+    let walked = path::walk(kernel::field(file, offset!(file_path)), &mut scratch.path);
+    let found = if walked.flags == 0 { by_hash(path::hash(&scratch.path, &walked)) } else { None };
+    emit::release(scratch);
+    found
+}
+
+/// The agent at a path, by the hash of the whole.
+#[inline(always)]
+pub fn by_hash(hash: u64) -> Option<Match> {
+    // SAFETY: entries of a map stay readable for the program's run.
+    unsafe { PATHS.get(&hash) }.copied()
+}
+
+#[inline(always)]
+fn basename(name: Ptr) -> Basename {
+    let mut key = Basename([0; limits::BASENAME_BYTES]);
+    // SAFETY: the buffer has the size that is said; the helper checks the source and always ends with NUL.
+    unsafe {
+        bpf_probe_read_kernel_str((&raw mut key).cast(), limits::BASENAME_BYTES as u32, name.cast());
+    }
+    key
+}
+
+/// Whether the current task sees the host's mounts. Elsewhere a path proves nothing: whoever makes a mount
+/// namespace chooses what lies there.
+#[inline(always)]
+pub fn in_host_mounts() -> bool {
+    let nsproxy: Ptr = kernel::load(subject::task(), offset!(task_nsproxy));
+    kernel::namespace(nsproxy, offset!(nsproxy_mnt), offset!(mnt_ns_inum)) == kernel::host_mnt_ns()
+}
+
+/// What the current task's cgroup says of a program that no instance has executed.
+pub enum ByCgroup {
+    Nothing,
+    Agent(Match),
+    /// It came into an agent's container from outside.
+    Entered,
+}
+
+#[inline(always)]
+pub fn cgroup(label: &Label, begins: u64) -> ByCgroup {
+    // SAFETY: takes nothing.
+    let id = unsafe { bpf_get_current_cgroup_id() };
+    let Some(entry) = CGROUPS.get_ptr_mut(&id) else { return ByCgroup::Nothing };
+    // SAFETY: entries of a map stay readable for the program's run.
+    let entry = unsafe { &mut *entry };
+    if label.origin == Origin::Human as u8 {
+        return ByCgroup::Entered;
+    }
+    if entry.found.flags & match_flags::CONTAINER != 0 {
+        // SAFETY: as above.
+        if entry.instance != 0 && unsafe { INSTANCES.get(&entry.instance) }.is_some() {
+            return ByCgroup::Entered;
+        }
+        entry.instance = begins;
+    }
+    ByCgroup::Agent(entry.found)
+}

@@ -1,0 +1,128 @@
+//! The only reads through kernel pointers.
+//!
+//! Field offsets are frozen `.rodata`, filled from the running kernel's BTF before loading. The verifier sees them as
+//! constants, so a pointer that came with a BTF type keeps it along [`load`].
+
+use agent_common::{identity::FileKey, offsets::Offsets};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str};
+
+/// Filled by the daemon before loading.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::ZERO;
+
+/// Values of the running kernel and of this load, filled by the daemon.
+#[unsafe(no_mangle)]
+static CGROUP_MODE: u32 = 0;
+/// Inode number of the mount namespace in which paths identify agents: the host's.
+#[unsafe(no_mangle)]
+static HOST_MNT_NS: u32 = 0;
+/// Bytes of `struct upid`.
+#[unsafe(no_mangle)]
+static UPID_BYTES: u32 = 0;
+
+/// An untyped kernel pointer.
+pub type Ptr = *const u8;
+
+/// The offset of one field, as a constant the verifier knows.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::kernel::frozen(&raw const $crate::kernel::OFFSETS.$field)
+    };
+}
+pub(crate) use offset;
+
+/// Reads a frozen global without letting the compiler fold its initial value in.
+#[inline(always)]
+pub fn frozen(field: *const u32) -> usize {
+    // SAFETY: `field` points into a static of this object; volatile because the loader writes it before the start.
+    unsafe { core::ptr::read_volatile(field) as usize }
+}
+
+/// Whether cgroup hooks do the refusing, so that agents' tasks are kept in `AGENT_TASKS` too.
+#[inline(always)]
+pub fn cgroup_mode() -> bool {
+    frozen(&raw const CGROUP_MODE) != 0
+}
+
+#[inline(always)]
+pub fn host_mnt_ns() -> u32 {
+    frozen(&raw const HOST_MNT_NS) as u32
+}
+
+#[inline(always)]
+pub fn upid_bytes() -> usize {
+    frozen(&raw const UPID_BYTES)
+}
+
+/// Loads a field through a pointer that the verifier knows by its BTF type (a hook's argument, the current task, or
+/// what `load` gave from one). A bad pointer reads as zero.
+#[inline(always)]
+pub fn load<T: Copy>(base: Ptr, offset: usize) -> T {
+    // SAFETY: the verifier accepts this only for pointers with a BTF type and offsets inside it.
+    unsafe { core::ptr::read_volatile(base.add(offset).cast::<T>()) }
+}
+
+/// The address of an embedded struct.
+#[inline(always)]
+pub fn field(base: Ptr, offset: usize) -> Ptr {
+    base.wrapping_add(offset)
+}
+
+/// Reads a field through any kernel address; `None` when it faults.
+#[inline(always)]
+pub fn read<T: Copy + Default>(base: Ptr, offset: usize) -> Option<T> {
+    let mut value = T::default();
+    // SAFETY: `value` is valid for writes of its size; the helper checks the source.
+    let status = unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset).cast(),
+        )
+    };
+    (status == 0).then_some(value)
+}
+
+/// Reads a kernel pointer; `None` when it faults or is null.
+#[inline(always)]
+pub fn read_ptr(base: Ptr, offset: usize) -> Option<Ptr> {
+    match read::<usize>(base, offset) {
+        Some(address) if address != 0 => Some(address as Ptr),
+        _ => None,
+    }
+}
+
+/// Reads a number, 0 when it faults.
+#[inline(always)]
+pub fn read_u32(base: Ptr, offset: usize) -> u32 {
+    read::<u32>(base, offset).unwrap_or(0)
+}
+
+/// Reads a NUL-terminated kernel string into `to`; its length without the NUL, 0 when it faults.
+#[inline(always)]
+pub fn read_str(to: *mut u8, bytes: u32, from: Ptr) -> usize {
+    // SAFETY: callers pass a buffer of `bytes` bytes; the verifier checks it against the map value or the stack.
+    let read = unsafe { bpf_probe_read_kernel_str(to.cast(), bytes, from.cast()) };
+    if read > 0 { read as usize - 1 } else { 0 }
+}
+
+/// The identity of an open file, through a typed `struct file`.
+#[inline(always)]
+pub fn file_key(file: Ptr) -> FileKey {
+    let inode: Ptr = load(file, offset!(file_inode));
+    let sb: Ptr = load(inode, offset!(inode_sb));
+    FileKey {
+        ino: load::<u64>(inode, offset!(inode_ino)),
+        dev: load::<u32>(sb, offset!(sb_dev)),
+        generation: load::<u32>(inode, offset!(inode_generation)),
+    }
+}
+
+/// The inode number of a namespace reached through `task->nsproxy`.
+#[inline(always)]
+pub fn namespace(nsproxy: Ptr, pointer: usize, inum: usize) -> u32 {
+    match read_ptr(nsproxy, pointer) {
+        Some(ns) => read_u32(ns, inum),
+        None => 0,
+    }
+}

@@ -1,0 +1,151 @@
+//! Every map: what it holds, who writes it, its bound.
+//!
+//! Policy and identity tables are written by the daemon's `kernel/tables.rs` only; labels, instances and counters by
+//! these programs only. Names are the pin names, so they are part of the upgrade contract.
+
+use core::ffi::c_void;
+
+use agent_common::{
+    event::{COUNTERS as COUNTER_SLOTS, KINDS},
+    identity::{Basename, CgroupName, FileKey, Instance, Label, Match, Seed},
+    limits,
+    rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
+};
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, bpf_map_type},
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+};
+
+use crate::emit::{SCRATCHES, Scratch};
+
+/// A storage map (task or socket), as BTF describes it; aya-ebpf has no wrapper for the former.
+#[repr(C)]
+pub struct Storage<T, const TYPE: usize> {
+    r#type: *const [i32; TYPE],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: the fields are placeholders for the loader and never dereferenced.
+unsafe impl<T, const TYPE: usize> Sync for Storage<T, TYPE> {}
+
+impl<T, const TYPE: usize> Storage<T, TYPE> {
+    const fn new() -> Self {
+        use core::ptr::null;
+        Self { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() }
+    }
+
+    pub fn as_ptr(&self) -> *mut c_void {
+        (&raw const *self).cast_mut().cast()
+    }
+}
+
+type TaskStorage<T> = Storage<T, { bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE as usize }>;
+type SkStorage<T> = Storage<T, { bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as usize }>;
+
+/// The label of every task.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub static LABELS: TaskStorage<Label> = Storage::new();
+
+/// Who bound or listens on a unix socket.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub static OWNERS: SkStorage<Owner> = Storage::new();
+
+/// The last target a socket was allowed to send to, so that a stream of datagrams is told once.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub static FLOWS: SkStorage<u64> = Storage::new();
+
+/// The value of `OWNERS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Owner {
+    pub instance: u64,
+    pub exec_id: u64,
+    pub pid: u32,
+    pub origin: u32,
+}
+
+/// Live instances. Written here; the daemon adds those that ran before it.
+#[map]
+pub static INSTANCES: HashMap<u64, Instance> = HashMap::with_max_entries(limits::INSTANCES_MAX, 0);
+
+/// What is in force per role id. One write changes a role.
+#[map]
+pub static ROLES: HashMap<u32, Policy> = HashMap::with_max_entries(limits::ROLES_MAX, BPF_F_NO_PREALLOC);
+#[map]
+pub static EXACT_RULES: HashMap<ExactKey, Rule> =
+    HashMap::with_max_entries(limits::EXACT_RULES_MAX, BPF_F_NO_PREALLOC);
+#[map]
+pub static PREFIX_RULES: LpmTrie<PrefixKey, Rule> =
+    LpmTrie::with_max_entries(limits::PREFIX_RULES_MAX, BPF_F_NO_PREALLOC);
+#[map]
+pub static UNIX_RULES: LpmTrie<UnixKey, Rule> =
+    LpmTrie::with_max_entries(limits::UNIX_RULES_MAX, BPF_F_NO_PREALLOC);
+#[map]
+pub static SOCKET_RULES: HashMap<SocketKey, Rule> =
+    HashMap::with_max_entries(limits::SOCKET_RULES_MAX, BPF_F_NO_PREALLOC);
+
+/// Executable and script files that are agents.
+#[map]
+pub static FILES: HashMap<FileKey, Match> = HashMap::with_max_entries(limits::FILES_MAX, BPF_F_NO_PREALLOC);
+/// File names worth walking a path for.
+#[map]
+pub static BASENAMES: HashMap<Basename, u32> = HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
+/// Hashes of whole paths, in the host's mount namespace, that are agents: a replaced file is known at once.
+#[map]
+pub static PATHS: HashMap<u64, Match> = HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
+/// Names of cgroups that are agents (systemd units, containers).
+#[map]
+pub static CGROUP_NAMES: HashMap<CgroupName, Match> =
+    HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
+/// Live cgroups that are agents, by id; children inherit. Written here at birth, by the daemon for older ones.
+#[map]
+pub static CGROUPS: HashMap<u64, CgroupAgent> = HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
+
+/// The value of `CGROUPS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CgroupAgent {
+    pub found: Match,
+    /// The instance that began in a container; who enters while it lives is not the agent.
+    pub instance: u64,
+}
+
+/// `chaperone run` requests: the process whose next exec is the agent.
+#[map]
+pub static RUNS: HashMap<u32, Match> = HashMap::with_max_entries(limits::RUNS_MAX, BPF_F_NO_PREALLOC);
+/// Labels of processes that ran before the daemon, by process id.
+#[map]
+pub static SEEDS: HashMap<u32, Seed> = HashMap::with_max_entries(limits::SEEDS_MAX, BPF_F_NO_PREALLOC);
+/// Agents' tasks by thread id, for cgroup hooks, which have no task storage.
+#[map]
+pub static AGENT_TASKS: HashMap<u32, Label> =
+    HashMap::with_max_entries(limits::AGENT_TASKS_MAX, BPF_F_NO_PREALLOC);
+
+/// What is recorded per origin: bits of `event::record`.
+#[map]
+pub static RECORD: Array<u32> = Array::with_max_entries(4, 0);
+
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+/// Events handed to the ring buffer, per kind.
+#[map]
+pub static SUBMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
+/// Events that found it full, per kind.
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
+/// Slots of `event::Counter`.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
+/// Exec ids given out on this CPU.
+#[map]
+pub static EXEC_IDS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+/// Where events are put together: the stack is 512 bytes.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCHES, 0);

@@ -1,0 +1,68 @@
+//! The look-ups in the policy maps: what the kernel half of a verdict finds before `verdict::decide`.
+
+use agent_common::{
+    identity::Label,
+    rule::{ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UnixKey},
+    verdict::Hits,
+};
+use aya_ebpf::maps::lpm_trie::Key;
+
+use crate::maps::{EXACT_RULES, INSTANCES, PREFIX_RULES, ROLES, SOCKET_RULES, UNIX_RULES};
+
+/// What is in force for the label's instance; its agent's role where the instance table had no room for it.
+#[inline(always)]
+pub fn policy(label: &Label) -> Option<&'static Policy> {
+    // SAFETY: entries of a map stay readable for the program's run.
+    let role = match unsafe { INSTANCES.get(&label.instance) } {
+        Some(instance) => instance.role,
+        None => label.role,
+    };
+    // SAFETY: as above.
+    unsafe { ROLES.get(&role) }
+}
+
+/// The rules for an internet endpoint: the exact one, or the longest prefix for this port and for every port.
+#[inline(always)]
+pub fn endpoint(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) -> Hits {
+    let exact = ExactKey { policy: policy.id, port, protocol, _pad: 0, address: *address };
+    // SAFETY: entries of a map stay readable for the program's run.
+    if let Some(rule) = unsafe { EXACT_RULES.get(&exact) } {
+        return Hits { specific: Some(*rule), general: None };
+    }
+    let specific = prefix(PrefixKey { policy: policy.id, port, protocol, _pad: 0, address: *address });
+    let general = if port == 0 {
+        None
+    } else {
+        prefix(PrefixKey { policy: policy.id, port: 0, protocol, _pad: 0, address: *address })
+    };
+    Hits { specific, general }
+}
+
+#[inline(always)]
+fn prefix(key: PrefixKey) -> Option<Rule> {
+    PREFIX_RULES.get(&Key::new(PREFIX_KEY_HEAD_BITS + 128, key)).copied()
+}
+
+/// The rules for what has no address of an internet endpoint.
+#[inline(always)]
+pub fn socket(policy: &Policy, class: Class, a: u32, b: u32) -> Hits {
+    let found = |a, b| {
+        let key = SocketKey { policy: policy.id, class: class as u8, _pad: [0; 3], a, b };
+        // SAFETY: entries of a map stay readable for the program's run.
+        unsafe { SOCKET_RULES.get(&key) }.copied()
+    };
+    if matches!(class, Class::Vsock) {
+        let specific = found(a, b);
+        let specific = if specific.is_none() { found(a, ANY) } else { specific };
+        let general = found(ANY, b);
+        let general = if general.is_none() { found(ANY, ANY) } else { general };
+        return Hits { specific, general };
+    }
+    Hits { specific: found(a, b), general: found(ANY, ANY) }
+}
+
+/// The rule for a unix socket's name; `key` holds the policy and the name, NUL padded.
+#[inline(always)]
+pub fn unix(key: &Key<UnixKey>) -> Hits {
+    Hits { specific: UNIX_RULES.get(key).copied(), general: None }
+}

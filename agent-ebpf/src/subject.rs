@@ -1,0 +1,198 @@
+//! Who acts: the label of the current task, and how it comes to have one.
+
+use agent_common::{
+    event::{Counter, Subject},
+    identity::{Label, Origin, evidence},
+};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
+    helpers::generated::{
+        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
+        bpf_get_current_uid_gid, bpf_task_storage_get,
+    },
+};
+
+use crate::{
+    emit,
+    kernel::{self, Ptr, offset},
+    maps::{AGENT_TASKS, INSTANCES, LABELS, SEEDS},
+};
+
+/// /proc counts start times in ticks of 10 ms.
+const TICK_NS: u64 = 10_000_000;
+
+#[inline(always)]
+pub fn task() -> Ptr {
+    // SAFETY: takes nothing; the current task lives while it runs.
+    unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+}
+
+/// The label of a task, if it has one.
+#[inline(always)]
+pub fn label_of(task: Ptr) -> Option<&'static mut Label> {
+    storage(task, core::ptr::null_mut(), 0)
+}
+
+/// The label of the current task. One that has none takes its seed's, its thread group leader's or its parent's.
+#[inline(always)]
+pub fn current() -> Option<&'static mut Label> {
+    let task = task();
+    match label_of(task) {
+        Some(label) => Some(label),
+        None => repair(task),
+    }
+}
+
+/// The current task's label when it belongs to an instance: the one look-up that everybody else pays.
+#[inline(always)]
+pub fn agent() -> Option<&'static mut Label> {
+    current().filter(|label| label.instance != 0)
+}
+
+/// Gives a task a label. Without memory it stays without, and takes its parent's when it first acts.
+#[inline(always)]
+pub fn give(task: Ptr, label: &mut Label) -> Option<&'static mut Label> {
+    let given = storage(task, label, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE));
+    if given.is_some() {
+        join(label, kernel::load::<u32>(task, offset!(task_pid)));
+    } else {
+        emit::count(Counter::LabelFailed);
+    }
+    given
+}
+
+/// Counts one more task of the label's instance.
+#[inline(always)]
+pub fn join(label: &Label, tid: u32) {
+    if label.instance == 0 {
+        return;
+    }
+    if let Some(instance) = INSTANCES.get_ptr_mut(&label.instance) {
+        // SAFETY: a map value, changed atomically only.
+        unsafe { emit::atomic_add(&raw mut (*instance).tasks, 1) };
+    }
+    if kernel::cgroup_mode() && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err() {
+        emit::count(Counter::AgentTaskTableFull);
+    }
+}
+
+/// Counts one task less of an instance; true when that was the last, and the instance is gone.
+#[inline(always)]
+pub fn leave(instance: u64) -> bool {
+    let Some(entry) = INSTANCES.get_ptr_mut(&instance) else { return false };
+    // SAFETY: a map value, changed atomically only.
+    let before = unsafe { emit::atomic_add(&raw mut (*entry).tasks, -1) };
+    if before != 1 {
+        return false;
+    }
+    let _ = INSTANCES.remove(&instance);
+    emit::count(Counter::InstancesEnded);
+    true
+}
+
+#[inline(never)]
+fn repair(task: Ptr) -> Option<&'static mut Label> {
+    let tgid = kernel::load::<u32>(task, offset!(task_tgid));
+    // SAFETY: entries of a map stay readable for the program's run.
+    if let Some(seed) = unsafe { SEEDS.get(&tgid) } {
+        let leader: Ptr = kernel::load(task, offset!(task_leader));
+        if kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS == seed.start_ticks {
+            let mut label = seed.label;
+            return give(task, &mut label);
+        }
+    }
+    let leader: Ptr = kernel::load(task, offset!(task_leader));
+    let found = match label_of(leader) {
+        Some(label) => Some(label),
+        None => label_of(kernel::load(task, offset!(task_real_parent))),
+    };
+    let Some(found) = found else {
+        emit::count(Counter::ActedUnlabelled);
+        return None;
+    };
+    let mut label = *found;
+    label.evidence |= evidence::REPAIRED;
+    label.pending_agent = 0;
+    label.ended = 0;
+    emit::count(Counter::LabelRepaired);
+    give(task, &mut label)
+}
+
+#[inline(always)]
+fn storage(task: Ptr, init: *mut Label, flags: u64) -> Option<&'static mut Label> {
+    if task.is_null() {
+        return None;
+    }
+    // SAFETY: `task` is null-checked and has the kernel's type; `init` is null or a label on the stack.
+    let value = unsafe {
+        bpf_task_storage_get(LABELS.as_ptr(), task.cast_mut().cast::<task_struct>(), init.cast(), flags)
+    };
+    // SAFETY: the helper gives null or a value that lives as long as the task.
+    unsafe { value.cast::<Label>().as_mut() }
+}
+
+/// The subject of an event by the current task.
+#[inline(always)]
+pub fn describe(subject: &mut Subject, label: &Label) {
+    // SAFETY: these helpers take nothing but a buffer of its stated size.
+    unsafe {
+        let ids = bpf_get_current_pid_tgid();
+        subject.pid = (ids >> 32) as u32;
+        subject.tid = ids as u32;
+        subject.uid = bpf_get_current_uid_gid() as u32;
+        subject.cgroup_id = bpf_get_current_cgroup_id();
+        bpf_get_current_comm((&raw mut subject.comm).cast(), 16);
+    }
+    subject.loginuid = current_loginuid();
+    subject.instance = label.instance;
+    subject.exec_id = label.exec_id;
+    subject.parent_exec_id = label.parent_exec_id;
+    subject.agent = label.agent;
+    subject.role = label.role;
+    subject.evidence = label.evidence;
+    subject.origin = label.origin;
+    subject._pad = 0;
+    subject._pad2 = 0;
+}
+
+/// The audit login uid, `u32::MAX` for none. Read untyped, since cgroup hooks use it too.
+#[inline(always)]
+fn current_loginuid() -> u32 {
+    // SAFETY: takes nothing.
+    let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() } as Ptr;
+    kernel::read::<u32>(task, offset!(task_loginuid)).unwrap_or(u32::MAX)
+}
+
+/// The origin of a program that is outside every instance, when it has just been executed by the current task.
+#[inline(always)]
+pub fn origin_at_exec(task: Ptr, before: &Label, login_program: bool) -> (Origin, u16) {
+    let login = if kernel::load::<u32>(task, offset!(task_loginuid)) == u32::MAX { 0 } else { evidence::LOGINUID };
+    if before.origin == Origin::Human as u8 {
+        return (Origin::Human, before.evidence | login);
+    }
+    let entered = before.evidence & evidence::ENTERED;
+    let signal: Ptr = kernel::load(task, offset!(task_signal));
+    let tty: Ptr = kernel::load(signal, offset!(signal_tty));
+    if !tty.is_null() && !login_program {
+        return (Origin::Human, evidence::TERMINAL | login | entered);
+    }
+    if login != 0 && !login_program && in_login_session(task) {
+        return (Origin::Human, evidence::SESSION | login | entered);
+    }
+    (Origin::System, login | entered)
+}
+
+/// Whether the task's cgroup is a login session's: systemd-logind names them `session-N.scope`.
+#[inline(always)]
+fn in_login_session(task: Ptr) -> bool {
+    let mut name = [0u8; 8];
+    let css_set: Ptr = kernel::load(task, offset!(task_cgroups));
+    let Some(cgroup) = kernel::read_ptr(css_set, offset!(css_set_dfl_cgrp)) else { return false };
+    let Some(node) = kernel::read_ptr(cgroup, offset!(cgroup_kn)) else { return false };
+    let Some(text) = kernel::read_ptr(node, offset!(kernfs_name)) else { return false };
+    match kernel::read::<[u8; 8]>(text, 0) {
+        Some(read) => name = read,
+        None => {}
+    }
+    name == *b"session-"
+}
