@@ -17,6 +17,11 @@ chroot "$root" passwd --quiet --delete root
 printf 'alice ALL=(ALL) NOPASSWD: ALL\n' > "$root/etc/sudoers.d/alice"
 chmod 0440 "$root/etc/sudoers.d/alice"
 
+# A shell that opens says only what its user asks.
+for home in root home/alice; do
+    touch "$root/$home/.hushlogin"
+done
+
 # `ssh localhost` and `ssh alice@localhost` work at once, for both.
 rm -f "$root"/etc/ssh/ssh_host_*
 chroot "$root" ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key

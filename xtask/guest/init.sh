@@ -6,7 +6,8 @@ $bb mount -t proc -o nosuid,nodev,noexec proc /proc
 $bb mount -t sysfs -o nosuid,nodev,noexec sys /sys
 $bb mount -t tmpfs -o nosuid,nodev,mode=755 run /run
 $bb mount -t tmpfs -o nosuid,nodev,mode=1777 tmp /tmp
-$bb mkdir -p /dev/pts /dev/shm /run/lock
+# what sshd and dbus-daemon want below /run, should the script start them
+$bb mkdir -p /dev/pts /dev/shm /run/lock /run/sshd /run/dbus
 $bb mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 $bb mount -t tmpfs -o nosuid,nodev,mode=1777 shm /dev/shm
 $bb mount -t bpf -o mode=700 bpf /sys/fs/bpf

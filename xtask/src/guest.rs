@@ -5,19 +5,21 @@ mod disks;
 mod initramfs;
 mod listen;
 mod marks;
+mod place;
 mod qemu;
 mod terminal;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::cache::Cache;
 use crate::product::Product;
 use crate::setup::image::{self, Image};
 use crate::setup::kernels::{self, Kernel};
 use crate::setup::packages;
+use crate::step::note;
 
 pub use listen::Stream;
 
@@ -130,10 +132,7 @@ impl Guest {
         let start = Instant::now();
         let kernel = host.kernel(&self.kernel)?;
         let accel = accel::choose(&host.cache, &kernel, &host.image)?;
-        let place = tempfile::Builder::new()
-            .prefix("chaperone-guest-")
-            .tempdir()
-            .context("make a directory for the run")?;
+        let place = place::make()?;
         let word = format!("{:x}-{}", std::process::id(), start_nanos());
 
         initramfs::write(&kernel, &host.image, &place.path().join("initramfs"))?;
@@ -144,7 +143,12 @@ impl Guest {
         let mut machine = qemu::start(self, &kernel, &host.image, accel, place.path())?;
         let heard = listener.listen(&mut machine, &word, (!self.shell).then_some(self.timeout), sink)?;
         drop(machine);
-        disks::unpack_output(self, &place.path().join("output"))?;
+        let fetched = disks::unpack_output(self, &place.path().join("output"));
+        match fetched {
+            // A script that failed has said why; what it did not leave behind is no news.
+            Err(error) if heard.status != 0 => note(&format!("{error:#}")),
+            fetched => fetched?,
+        }
         Ok(Output { status: heard.status, boot: heard.boot, total: start.elapsed() })
     }
 

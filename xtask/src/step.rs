@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::guest::Stream;
 
 /// Lines of a failed command's output that are shown.
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 80;
 
 /// Does `work` under a line that says so, and adds how long it took. Goes to stderr: stdout belongs to what was asked for.
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -1,4 +1,4 @@
-//! Brings what compiles and links the kernel programs: nightly's library sources and bpf-linker.
+//! Brings what compiles and links the kernel programs: nightly Rust and bpf-linker.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const LINKER_VERSION: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
 pub fn ensure(cache: &Cache) -> Result<()> {
-    library_sources()?;
+    nightly()?;
     linker(cache)
 }
 
@@ -32,27 +32,25 @@ pub fn in_front(directory: &Path) -> Result<OsString> {
     std::env::join_paths(all).with_context(|| format!("put {} on PATH", directory.display()))
 }
 
-fn library_sources() -> Result<()> {
-    let sysroot = output(Command::new("rustc").args(["+nightly", "--print", "sysroot"]));
-    let Ok(sysroot) = sysroot else {
-        return step("installing Rust nightly with its library sources", || {
-            run(Command::new("rustup").args([
-                "toolchain",
-                "install",
-                "nightly",
-                "--profile",
-                "minimal",
-                "--component",
-                "rust-src",
-            ]))
+/// Nightly Rust with what the kernel programs need of it: `core` is built from source, and checked by clippy.
+fn nightly() -> Result<()> {
+    let Ok(sysroot) = output(Command::new("rustc").args(["+nightly", "--print", "sysroot"])) else {
+        return step("installing Rust nightly with rust-src and clippy", || {
+            let components = ["--profile", "minimal", "--component", "rust-src,clippy"];
+            run(Command::new("rustup").args(["toolchain", "install", "nightly"]).args(components))
         });
     };
-    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir() {
-        return Ok(());
+    let sysroot = Path::new(sysroot.trim());
+    for (component, proof) in
+        [("rust-src", "lib/rustlib/src/rust/library/core"), ("clippy", "bin/cargo-clippy")]
+    {
+        if !sysroot.join(proof).exists() {
+            step(&format!("adding {component} to Rust nightly"), || {
+                run(Command::new("rustup").args(["component", "add", component, "--toolchain", "nightly"]))
+            })?;
+        }
     }
-    step("adding rust-src to Rust nightly", || {
-        run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"]))
-    })
+    Ok(())
 }
 
 fn linker(cache: &Cache) -> Result<()> {
