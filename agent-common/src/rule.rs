@@ -45,7 +45,7 @@ vocabulary! {
 
 /// The key of `EXACT_RULES`: one address, one port, one protocol.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct ExactKey {
     pub policy: u32,
     /// Port in host order.
@@ -60,7 +60,7 @@ const _: () = assert!(size_of::<ExactKey>() == 24);
 
 /// The data of a `PREFIX_RULES` key (the trie's `prefix_len` counts all of it: 64 bits and then the address).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct PrefixKey {
     pub policy: u32,
     /// Port in host order; 0 for every port.
@@ -77,7 +77,7 @@ pub const PREFIX_KEY_HEAD_BITS: u32 = 64;
 /// The data of a `UNIX_RULES` key: policy and name. An exact name includes its closing NUL, a prefix does not.
 /// An abstract name starts with NUL as in the kernel.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct UnixKey {
     pub policy: u32,
     pub name: [u8; UNIX_NAME_BYTES],
@@ -88,7 +88,7 @@ const _: () = assert!(size_of::<UnixKey>() == 116);
 
 /// The key of `SOCKET_RULES`: what is not an internet endpoint and has no name.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct SocketKey {
     pub policy: u32,
     /// [`Class`], raw.
@@ -104,11 +104,12 @@ const _: () = assert!(size_of::<SocketKey>() == 16);
 /// Stands for "every" in a [`SocketKey`].
 pub const ANY: u32 = u32::MAX;
 
-/// What a rule says, as a map value.
+/// What a rule says, as a map value. All zero is "no rule": look-ups answer with a value and not with an `Option`,
+/// whose empty half the compiler may leave uninitialised, which the verifier refuses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Rule {
-    /// [`crate::verdict::Verdict`], raw.
+    /// [`crate::verdict::Verdict`], raw; 0 for no rule.
     pub verdict: u8,
     /// Bits of the address prefix (0 to 128): the longer one wins.
     pub prefix_len: u8,
@@ -116,6 +117,16 @@ pub struct Rule {
     pub index: u16,
 }
 const _: () = assert!(size_of::<Rule>() == 4);
+
+impl Rule {
+    pub const NONE: Self = Self { verdict: 0, prefix_len: 0, index: 0 };
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_none(self) -> bool {
+        self.verdict == 0
+    }
+}
 
 /// What is in force for a role: the value of `ROLES`.
 #[repr(C)]

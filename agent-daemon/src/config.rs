@@ -1,0 +1,16 @@
+//! Configuration: the daemon's settings, and the documents that people write, as files hold them.
+//!
+//! Reading never stops at the first mistake: whatever is wrong is collected in [`problem::Problems`], each with file,
+//! line, column and remedy. What documents mean is for [`crate::identity::registry`] and [`crate::policy`] to say.
+
+pub mod document;
+pub mod fields;
+pub mod files;
+pub mod problem;
+pub mod read;
+pub mod schema;
+pub mod settings;
+pub mod yaml;
+
+pub use files::Documents;
+pub use settings::{Config, Record, Recorded};

@@ -1,0 +1,220 @@
+//! From nodes to documents: the one place that knows which field stands where.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    document::{
+        AgentDocument, AgentKind, AgentSpec, Answer, ApiVersion, Defaults, MatchSpec, Metadata, Mode,
+        Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned,
+    },
+    fields::{self, Fields},
+    problem::{Problem, Problems, quoted},
+    settings::{self, Config},
+    yaml::Node,
+};
+
+/// A document of any kind.
+#[derive(Clone, Debug)]
+pub enum Document {
+    Agent(AgentDocument),
+    Role(RoleDocument),
+    Daemon(Config),
+}
+
+/// The document of a node; `None` when it cannot be used, which has then been reported.
+pub fn document(node: &Node, problems: &mut Problems) -> Option<Document> {
+    let mut top = Fields::of(node, "a document", problems)?;
+    let version = top.need("apiVersion").and_then(|node| {
+        fields::word(node, "apiVersion", &[(ApiVersion::V1.name(), ApiVersion::V1)], problems)
+    });
+    let kind = top.need("kind").and_then(|node| fields::word(node, "kind", KINDS, problems));
+    let metadata = match kind {
+        Some(Kind::Daemon) | None => {
+            top.get("metadata");
+            None
+        }
+        Some(_) => top.need("metadata").and_then(|node| metadata(node, problems)),
+    };
+    let spec = top.need("spec");
+    let document = match kind? {
+        Kind::Agent => spec.and_then(|node| agent_spec(node, problems)).and_then(|spec| {
+            let (api_version, metadata) = (version?, metadata?);
+            Some(Document::Agent(AgentDocument { api_version, kind: AgentKind::Agent, metadata, spec }))
+        }),
+        Kind::Role => spec.and_then(|node| role_spec(node, problems)).and_then(|spec| {
+            let (api_version, metadata) = (version?, metadata?);
+            Some(Document::Role(RoleDocument { api_version, kind: RoleKind::Role, metadata, spec }))
+        }),
+        Kind::Daemon => spec.and_then(|node| settings::config(node, problems)).map(Document::Daemon),
+    };
+    top.finish(problems);
+    document
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Agent,
+    Role,
+    Daemon,
+}
+const KINDS: &[(&str, Kind)] = &[("Agent", Kind::Agent), ("Role", Kind::Role), ("Daemon", Kind::Daemon)];
+
+fn metadata(node: &Node, problems: &mut Problems) -> Option<Metadata> {
+    let mut fields = Fields::of(node, "metadata", problems)?;
+    let name = fields.need("name").and_then(|node| name(node, "metadata.name", problems));
+    let labels = fields.get("labels").map(|node| labels(node, problems)).unwrap_or_default();
+    fields.finish(problems);
+    Some(Metadata { name: name?, labels })
+}
+
+fn name(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Spanned<String>> {
+    let text = fields::text(node, what, problems)?;
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let ends = [text.chars().next(), text.chars().next_back()];
+    let good = text.len() <= NAME_CHARS_MAX
+        && text.chars().all(inner)
+        && ends.iter().all(|c| c.is_some_and(|c| c.is_ascii_alphanumeric()));
+    if !good {
+        let remedy = "lower-case letters, digits, `-` and `.`, at most 63, a letter or digit first and last";
+        problems.push(Problem::new(&node.place, format!("{what} cannot be {}", quoted(&text)), remedy));
+        return None;
+    }
+    Some(Spanned { value: text, place: node.place.clone() })
+}
+
+fn labels(node: &Node, problems: &mut Problems) -> BTreeMap<String, String> {
+    let Some(fields) = Fields::of(node, "labels", problems) else { return BTreeMap::new() };
+    let entries = fields.rest();
+    if entries.len() > LABELS_MAX {
+        let what = format!("{} labels, at most {LABELS_MAX}", entries.len());
+        problems.push(Problem::new(&node.place, what, "remove some"));
+    }
+    let read = entries
+        .into_iter()
+        .filter_map(|(key, _, value)| Some((key.to_string(), fields::text(value, "a label", problems)?)));
+    read.collect()
+}
+
+fn agent_spec(node: &Node, problems: &mut Problems) -> Option<AgentSpec> {
+    let mut fields = Fields::of(node, "an agent's spec", problems)?;
+    let description = fields.get("description").and_then(|node| fields::text(node, "description", problems));
+    let owner = fields.need("owner").and_then(|node| fields::text(node, "owner", problems));
+    let version = fields.get("version").and_then(|node| fields::text(node, "version", problems));
+    let role = match fields.get("role") {
+        None => Some(None),
+        Some(node) => name(node, "role", problems).map(Some),
+    };
+    let mut matches = Vec::new();
+    for item in fields.get("match").map_or(&[][..], |node| fields::items(node, "match", problems)) {
+        if let Some(value) = match_spec(item, problems) {
+            matches.push(Spanned { value, place: item.place.clone() });
+        }
+    }
+    fields.finish(problems);
+    Some(AgentSpec { description, owner: owner?, version, role: role?, matches })
+}
+
+fn match_spec(node: &Node, problems: &mut Problems) -> Option<MatchSpec> {
+    let mut fields = Fields::of(node, "a match entry", problems)?;
+    let mut given = Vec::new();
+    let mut count = 0;
+    for (name, make) in WAYS {
+        if let Some(node) = fields.get(name) {
+            count += 1;
+            given.extend(fields::text(node, name, problems).map(make));
+        }
+    }
+    let unknown = fields.rest().len();
+    fields.finish(problems);
+    if count > 1 || (count == 0 && unknown == 0) {
+        let what =
+            format!("a match entry names {count} of exe, unit, cgroup and container, it must name one");
+        problems.push(Problem::new(
+            &node.place,
+            what,
+            "write one entry per way: [ { exe: … }, { unit: … } ]",
+        ));
+        return None;
+    }
+    given.pop()
+}
+
+type Way = (&'static str, fn(String) -> MatchSpec);
+const WAYS: [Way; 4] = [
+    ("exe", |text| MatchSpec::Exe(PathBuf::from(text))),
+    ("unit", MatchSpec::Unit),
+    ("cgroup", |text| MatchSpec::Cgroup(PathBuf::from(text))),
+    ("container", MatchSpec::Container),
+];
+
+fn role_spec(node: &Node, problems: &mut Problems) -> Option<RoleSpec> {
+    let mut fields = Fields::of(node, "a role's spec", problems)?;
+    let description = fields.get("description").and_then(|node| fields::text(node, "description", problems));
+    let mode = fields.need("mode").and_then(|node| {
+        let words: Vec<_> = Mode::ALL.iter().map(|mode| (mode.name(), *mode)).collect();
+        fields::word(node, "mode", &words, problems)
+    });
+    let network = fields.need("network").and_then(|node| network(node, problems));
+    fields.finish(problems);
+    Some(RoleSpec { description, mode: mode?, network: network? })
+}
+
+fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
+    let mut fields = Fields::of(node, "network", problems)?;
+    let default = fields.need("default").and_then(|node| answer(node, "default", problems));
+    let defaults = fields.get("defaults").and_then(|node| defaults(node, problems)).unwrap_or_default();
+    let items = fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems));
+    let rules: Vec<_> = items.iter().filter_map(|item| rule(item, problems)).collect();
+    fields.finish(problems);
+    Some(Network { default: default?, defaults, rules })
+}
+
+fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
+    let mut fields = Fields::of(node, "defaults", problems)?;
+    let mut read = |name| fields.get(name).and_then(|node| answer(node, name, problems));
+    let defaults = Defaults {
+        unix: read("unix"),
+        netlink: read("netlink"),
+        vsock: read("vsock"),
+        raw: read("raw"),
+        packet: read("packet"),
+        protocol: read("protocol"),
+        family: read("family"),
+        routing: read("routing"),
+    };
+    fields.finish(problems);
+    Some(defaults)
+}
+
+fn rule(node: &Node, problems: &mut Problems) -> Option<RuleSpec> {
+    let mut fields = Fields::of(node, "a rule", problems)?;
+    let to = fields.need("to").and_then(|node| {
+        Some(Spanned { value: fields::text(node, "to", problems)?, place: node.place.clone() })
+    });
+    let protocol = match fields.get("protocol") {
+        None => Some(None),
+        Some(node) => {
+            let words: Vec<_> = Protocol::ALL.iter().map(|protocol| (protocol.name(), *protocol)).collect();
+            fields::word(node, "protocol", &words, problems)
+                .map(|value| Some(Spanned { value, place: node.place.clone() }))
+        }
+    };
+    let verdict = fields.need("verdict").and_then(|node| answer(node, "verdict", problems));
+    fields.finish(problems);
+    Some(RuleSpec { to: to?, protocol: protocol?, verdict: verdict?, place: Some(node.place.clone()) })
+}
+
+fn answer(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Answer> {
+    let words: Vec<_> = Answer::ALL.iter().map(|answer| (answer.name(), *answer)).collect();
+    if let super::yaml::Data::Scalar { text, .. } = &node.data
+        && text == "hold"
+    {
+        let remedy = "`hold` needs approvals, which this version does not have; use deny or alert";
+        problems.push(Problem::new(&node.place, format!("{what} cannot be `hold`"), remedy));
+        return None;
+    }
+    fields::word(node, what, &words, problems)
+}
+
+const NAME_CHARS_MAX: usize = 63;
+const LABELS_MAX: usize = 32;

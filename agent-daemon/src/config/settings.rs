@@ -1,0 +1,228 @@
+//! The daemon's own settings: `chaperone.yaml`, kind `Daemon`. Everything has a default.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    document::ApiVersion,
+    fields::{self, Fields},
+    files::Documents,
+    problem::{Place, Problem, Problems, quoted},
+    yaml::Node,
+};
+
+/// Settings of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Holds `agents/` and `roles/`.
+    pub config_dir: PathBuf,
+    /// What the program itself makes and must find again.
+    pub state_dir: PathBuf,
+    /// Events, one JSON object a line.
+    pub events_file: PathBuf,
+    /// At this size the events file is renamed to `….1` and begun anew; 0 for never.
+    pub events_file_bytes_max: u64,
+    /// Where the command line reaches the daemon.
+    pub control_socket: PathBuf,
+    /// Members of this group (name or number) may use the control socket too; without it root alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_group: Option<String>,
+    /// What is recorded of whom. All of it is labelled and counted in any case.
+    pub record: Record,
+    /// Programs that open a terminal before anyone has logged in: that terminal does not make them a person.
+    /// Those that do not exist are passed over.
+    pub login_programs: Vec<PathBuf>,
+    /// Words beside the built-in ones: an option or variable whose name contains one (in any case) has its value masked.
+    pub mask_words: Vec<String>,
+}
+
+/// What is recorded, by origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Record {
+    pub agent: Recorded,
+    pub human: Recorded,
+    /// What touches an agent is recorded in any case.
+    pub system: Recorded,
+}
+
+/// What is recorded of one origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// Exec, exit.
+    pub processes: bool,
+    /// Connects and sends.
+    pub network: bool,
+    /// The arguments of an exec, secrets masked.
+    pub argv: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            config_dir: "/etc/chaperone".into(),
+            state_dir: "/var/lib/chaperone".into(),
+            events_file: "/var/log/chaperone/events.ndjson".into(),
+            events_file_bytes_max: 256 << 20,
+            control_socket: "/run/chaperone/control.sock".into(),
+            control_group: None,
+            record: Record::default(),
+            login_programs: LOGIN_PROGRAMS.iter().map(PathBuf::from).collect(),
+            mask_words: Vec::new(),
+        }
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            agent: Recorded { processes: true, network: true, argv: true },
+            human: Recorded { processes: true, network: true, argv: false },
+            system: Recorded { processes: false, network: false, argv: false },
+        }
+    }
+}
+
+impl Config {
+    /// The settings in a file; the defaults where there is no such file.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let (mut documents, mut problems) = Documents::read_file_if_any(path);
+        let others = documents.agents.len() + documents.roles.len();
+        if others > 0 {
+            let place = Place::file(&path.display().to_string());
+            let remedy = "agents and roles belong below agents/ and roles/";
+            problems.push(Problem::new(&place, "holds agents or roles beside the settings", remedy));
+        }
+        let config = documents.daemon.take().map(|(config, _)| config).unwrap_or_default();
+        problems.settle(config, &documents.texts)
+    }
+}
+
+/// The document of kind `Daemon`, for the JSON Schema.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonDocument {
+    #[serde(rename = "apiVersion")]
+    pub api_version: ApiVersion,
+    pub kind: DaemonKind,
+    pub spec: Config,
+}
+
+agent_common::vocabulary! {
+    #[derive(Serialize, JsonSchema)]
+    pub enum DaemonKind { Daemon = 1 => "Daemon", }
+}
+
+/// The `spec` of a document of kind `Daemon`.
+pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
+    let mut config = Config::default();
+    let mut fields = Fields::of(node, "the daemon's spec", problems)?;
+    let paths = [
+        ("config_dir", &mut config.config_dir),
+        ("state_dir", &mut config.state_dir),
+        ("events_file", &mut config.events_file),
+        ("control_socket", &mut config.control_socket),
+    ];
+    for (name, setting) in paths {
+        if let Some(path) = fields.get(name).and_then(|node| absolute(node, name, problems)) {
+            *setting = path;
+        }
+    }
+    if let Some(node) = fields.get("events_file_bytes_max") {
+        let bytes = fields::number(node, "events_file_bytes_max", 0, u64::MAX, problems)?;
+        config.events_file_bytes_max = bytes;
+        if bytes > 0 && bytes < EVENTS_FILE_BYTES_MIN {
+            let what = format!("events_file_bytes_max cannot be {bytes}");
+            let remedy = format!("at least {EVENTS_FILE_BYTES_MIN}, or 0 for no bound");
+            problems.push(Problem::new(&node.place, what, remedy));
+        }
+    }
+    config.control_group = fields.get("control_group").and_then(|node| group(node, problems));
+    if let Some(node) = fields.get("record") {
+        record(node, &mut config.record, problems);
+    }
+    if let Some(node) = fields.get("login_programs") {
+        let items = fields::items(node, "login_programs", problems);
+        config.login_programs =
+            items.iter().filter_map(|n| absolute(n, "a login program", problems)).collect();
+    }
+    if let Some(node) = fields.get("mask_words") {
+        let items = fields::items(node, "mask_words", problems);
+        config.mask_words = items.iter().filter_map(|n| mask_word(n, problems)).collect();
+    }
+    fields.finish(problems);
+    Some(config)
+}
+
+fn record(node: &Node, record: &mut Record, problems: &mut Problems) {
+    let Some(mut fields) = Fields::of(node, "record", problems) else { return };
+    let origins =
+        [("agent", &mut record.agent), ("human", &mut record.human), ("system", &mut record.system)];
+    for (name, recorded) in origins {
+        let Some(mut of) = fields.get(name).and_then(|node| Fields::of(node, name, problems)) else {
+            continue;
+        };
+        let switches = [
+            ("processes", &mut recorded.processes),
+            ("network", &mut recorded.network),
+            ("argv", &mut recorded.argv),
+        ];
+        for (name, switch) in switches {
+            if let Some(value) = of.get(name).and_then(|node| fields::boolean(node, name, problems)) {
+                *switch = value;
+            }
+        }
+        of.finish(problems);
+    }
+    fields.finish(problems);
+}
+
+fn absolute(node: &Node, what: &'static str, problems: &mut Problems) -> Option<PathBuf> {
+    let text = fields::text(node, what, problems)?;
+    if text.starts_with('/') {
+        return Some(PathBuf::from(text));
+    }
+    let fault = format!("{what} cannot be {}", quoted(&text));
+    problems.push(Problem::new(&node.place, fault, "write an absolute path"));
+    None
+}
+
+/// A group may be given by number, which YAML need not quote here.
+fn group(node: &Node, problems: &mut Problems) -> Option<String> {
+    if node.data.kind() == "a number" {
+        return fields::number(node, "control_group", 0, u64::from(u32::MAX - 1), problems)
+            .map(|gid| gid.to_string());
+    }
+    fields::text(node, "control_group", problems)
+}
+
+fn mask_word(node: &Node, problems: &mut Problems) -> Option<String> {
+    let word = fields::text(node, "a mask word", problems)?;
+    if word.trim().len() < MASK_WORD_BYTES_MIN {
+        let what = format!("a mask word cannot be {}", quoted(&word));
+        problems.push(Problem::new(
+            &node.place,
+            what,
+            "at least three characters, or it masks nearly everything",
+        ));
+        return None;
+    }
+    Some(word)
+}
+
+const LOGIN_PROGRAMS: &[&str] = &[
+    "/sbin/agetty",
+    "/usr/sbin/agetty",
+    "/bin/login",
+    "/usr/bin/login",
+    "/usr/sbin/sshd",
+    // OpenSSH from 9.8 on hands a connection to a program of its own.
+    "/usr/lib/openssh/sshd-session",
+    "/usr/libexec/openssh/sshd-session",
+];
+const EVENTS_FILE_BYTES_MIN: u64 = 1 << 20;
+const MASK_WORD_BYTES_MIN: usize = 3;

@@ -1,0 +1,3 @@
+//! Who is who.
+
+pub mod registry;

@@ -1,0 +1,115 @@
+//! The compiled policy of all roles: what lies in the kernel's maps, and what people call it.
+
+use std::collections::BTreeMap;
+
+use agent_common::rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey};
+
+use crate::config::problem::Place;
+
+/// The content of the policy maps, each field its map, and the names of what is in it.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Role id → what is in force for it.
+    pub roles: BTreeMap<u32, Policy>,
+    pub exact: BTreeMap<ExactKey, Rule>,
+    /// By prefix length, the 64 bits before the address included.
+    pub prefixes: BTreeMap<(u32, PrefixKey), Rule>,
+    /// By prefix length, the 32 bits of the policy id included.
+    pub unix: BTreeMap<(u32, UnixKey), Rule>,
+    pub sockets: BTreeMap<SocketKey, Rule>,
+    pub names: Names,
+}
+
+/// What people call the numbers of a table.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Role id → role.
+    pub roles: BTreeMap<u32, String>,
+    /// Policy id → role id. A policy belongs to one role only.
+    pub policies: BTreeMap<u32, u32>,
+    /// (Policy id, [`Rule::index`]) → the rule as it was written.
+    pub rules: BTreeMap<(u32, u16), RuleText>,
+}
+
+/// A rule as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RuleText {
+    /// One line: `10.20.0.0/16:5432 tcp allow`.
+    pub text: String,
+    #[serde(flatten)]
+    pub place: Place,
+}
+
+impl Table {
+    /// The rule that a decision under a policy names.
+    #[must_use]
+    pub fn rule(&self, policy: u32, index: u16) -> Option<&RuleText> {
+        self.names.rules.get(&(policy, index))
+    }
+
+    /// What must be written and removed to get from `old` to this table.
+    ///
+    /// Writing `add` (its rules before its roles) and then removing `remove` never leaves a role between two
+    /// policies: a changed role has a new policy id, under which all its rules lie before the role points to it.
+    #[must_use]
+    pub fn diff(&self, old: &Self) -> Diff {
+        Diff {
+            add: Self {
+                roles: added(&self.roles, &old.roles),
+                exact: added(&self.exact, &old.exact),
+                prefixes: added(&self.prefixes, &old.prefixes),
+                unix: added(&self.unix, &old.unix),
+                sockets: added(&self.sockets, &old.sockets),
+                names: self.names.clone(),
+            },
+            remove: Keys {
+                roles: gone(&self.roles, &old.roles),
+                exact: gone(&self.exact, &old.exact),
+                prefixes: gone(&self.prefixes, &old.prefixes),
+                unix: gone(&self.unix, &old.unix),
+                sockets: gone(&self.sockets, &old.sockets),
+            },
+        }
+    }
+}
+
+/// The difference of two tables.
+#[derive(Clone, Debug, Default)]
+pub struct Diff {
+    /// Entries that are new or have another value, with the names of the whole new table.
+    pub add: Table,
+    /// Keys that are no longer there.
+    pub remove: Keys,
+}
+
+impl Diff {
+    /// Whether the tables are the same.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Table { roles, exact, prefixes, unix, sockets, names: _ } = &self.add;
+        let nothing_to_add = roles.is_empty()
+            && exact.is_empty()
+            && prefixes.is_empty()
+            && unix.is_empty()
+            && sockets.is_empty();
+        nothing_to_add && self.remove == Keys::default()
+    }
+}
+
+/// Keys of a table's maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    pub roles: Vec<u32>,
+    pub exact: Vec<ExactKey>,
+    pub prefixes: Vec<(u32, PrefixKey)>,
+    pub unix: Vec<(u32, UnixKey)>,
+    pub sockets: Vec<SocketKey>,
+}
+
+fn added<K: Ord + Copy, V: PartialEq + Copy>(new: &BTreeMap<K, V>, old: &BTreeMap<K, V>) -> BTreeMap<K, V> {
+    new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, value)| (*key, *value)).collect()
+}
+
+fn gone<K: Ord + Copy, V>(new: &BTreeMap<K, V>, old: &BTreeMap<K, V>) -> Vec<K> {
+    old.keys().filter(|key| !new.contains_key(key)).copied().collect()
+}
