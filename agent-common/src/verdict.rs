@@ -51,9 +51,9 @@ pub struct Decision {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hits {
     /// The most specific rule that names this port (or this very socket).
-    pub specific: Option<Rule>,
+    pub specific: Rule,
     /// The most specific rule for every port (or every socket of the class).
-    pub general: Option<Rule>,
+    pub general: Rule,
 }
 
 /// What becomes of an act of `class` under `policy` (`None`: the role has none in force), given what was found.
@@ -66,16 +66,15 @@ pub fn decide(policy: Option<&Policy>, class: Class, hits: &Hits) -> Decision {
     let Some(policy) = policy else {
         return Decision { verdict: Verdict::Deny, wanted: Verdict::Deny, source: Source::NoPolicy, rule: 0 };
     };
-    let rule = match (hits.specific, hits.general) {
-        (Some(specific), Some(general)) if general.prefix_len > specific.prefix_len => Some(general),
-        (Some(specific), _) => Some(specific),
-        (None, general) => general,
+    let general = hits.specific.is_none()
+        || (!hits.general.is_none() && hits.general.prefix_len > hits.specific.prefix_len);
+    let rule = if general { hits.general } else { hits.specific };
+    let (raw, source) = if rule.is_none() {
+        (policy.defaults[class as usize - 1], Source::Default)
+    } else {
+        (rule.verdict, Source::Rule)
     };
-    let (raw, source, index) = match rule {
-        Some(rule) => (rule.verdict, Source::Rule, rule.index),
-        None => (policy.defaults[class as usize - 1], Source::Default, 0),
-    };
-    settle(policy.mode, Verdict::from_raw(raw).unwrap_or(Verdict::Deny), source, index)
+    settle(policy.mode, Verdict::from_raw(raw).unwrap_or(Verdict::Deny), source, rule.index)
 }
 
 /// What becomes of an act whose target could not be read: refused wherever the role is enforced.
@@ -106,8 +105,8 @@ mod tests {
         Policy { id: 7, mode: mode as u8, defaults: [default as u8; 9], _pad: [0; 2] }
     }
 
-    fn rule(verdict: Verdict, prefix_len: u8, index: u16) -> Option<Rule> {
-        Some(Rule { verdict: verdict as u8, prefix_len, index })
+    fn rule(verdict: Verdict, prefix_len: u8, index: u16) -> Rule {
+        Rule { verdict: verdict as u8, prefix_len, index }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use aya_ebpf::{
 
 use crate::{
     maps::{COUNTERS, EVENTS, INSTANCES, LOST, RECORD, SCRATCH, SUBMITTED},
-    path::PATH_BUFFER,
+    path::Path,
 };
 
 /// Bytes of text that an event can carry.
@@ -32,7 +32,7 @@ pub struct Scratch {
     pub text: [u8; TEXT_BUFFER],
     pub unix: Unix,
     pub key: Key<UnixKey>,
-    pub path: [u8; PATH_BUFFER],
+    pub path: Path,
 }
 
 /// Scratches per CPU: on a preemptible kernel an LSM program can be preempted by another task's.

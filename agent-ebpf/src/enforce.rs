@@ -14,12 +14,9 @@ use agent_common::{
     rule::Policy,
     verdict::{Decision, Source, Verdict},
 };
-use aya_ebpf::helpers::generated::bpf_send_signal;
-
 use crate::{emit, subject};
 
 const EPERM: i32 = 1;
-const SIGKILL: u32 = 9;
 
 /// What is recorded of someone whom no role governs.
 pub const UNGOVERNED: Decision =
@@ -92,12 +89,8 @@ fn carry_out(decision: Decision) -> i32 {
     }
     match decision.verdict {
         Verdict::Allow | Verdict::Alert => return 0,
-        // Approvals do not exist yet: what should be held is refused.
-        Verdict::Deny | Verdict::Hold => {}
-        Verdict::Kill => {
-            // SAFETY: takes a signal number, for the current task.
-            unsafe { bpf_send_signal(SIGKILL) };
-        }
+        // Nothing is held or killed yet, and no role can say so: such a number is a refusal.
+        Verdict::Deny | Verdict::Hold | Verdict::Kill => {}
     }
     emit::count(Counter::Refused);
     -EPERM

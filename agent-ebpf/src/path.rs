@@ -5,7 +5,7 @@ use agent_common::{
     identity::{HASH_START, hash_step},
     limits,
 };
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user};
 
 use crate::{
     emit::{TEXT_BUFFER, TEXT_START_MAX},
@@ -13,138 +13,185 @@ use crate::{
 };
 
 /// A path is written from the end of PATH_BYTES_MAX towards its beginning; the room behind is for the verifier.
-pub const PATH_BUFFER: usize = limits::PATH_BYTES_MAX + 256;
+const PATH_BUFFER: usize = limits::PATH_BYTES_MAX + 256;
 const END: usize = limits::PATH_BYTES_MAX;
 
-/// Where a walked path lies in its buffer.
-#[derive(Clone, Copy)]
-pub struct Walked {
-    /// First byte, at most `PATH_BYTES_MAX`.
+/// A path, or another long string, under work. All that changes from step to step lies in here and not on the
+/// stack: what the verifier reads from a map is unknown to it each time, so it need not follow every step.
+#[repr(C)]
+pub struct Path {
+    pub bytes: [u8; PATH_BUFFER],
+    /// Where the next step looks: struct dentry and struct mount.
+    dentry: usize,
+    mount: usize,
+    /// First byte of what was walked.
     pub start: usize,
-    /// `text_flags` so far.
+    /// One behind the last byte to hash, the next one, and the hash so far.
+    end: usize,
+    at: usize,
+    hash: u64,
+    /// What is left of user memory to hash.
+    from: u64,
+    left: u64,
+    /// `text_flags`.
     pub flags: u16,
+    _pad: [u16; 3],
 }
 
-impl Walked {
+impl Path {
+    /// Bytes that were walked.
     #[inline(always)]
-    pub fn bytes(&self) -> usize {
+    pub fn walked(&self) -> usize {
         END - (self.start & (END - 1))
     }
+
+    /// Walks the `struct path` at `path`, following mounts up to the namespace's root. Independent of chroot and of
+    /// the reader's own root: the path is where the file really is in its mount namespace.
+    #[inline(always)]
+    pub fn walk(&mut self, path: Ptr) {
+        let dentry = kernel::read::<usize>(path, offset!(path_dentry)).unwrap_or(0);
+        let vfsmount = kernel::read::<usize>(path, offset!(path_mnt)).unwrap_or(0);
+        self.start = END;
+        if dentry == 0 || vfsmount == 0 {
+            self.start = END - 1;
+            self.flags = text_flags::UNREADABLE;
+            return;
+        }
+        self.dentry = dentry;
+        self.mount = vfsmount.wrapping_sub(offset!(mount_mnt));
+        self.flags = text_flags::TRUNCATED;
+        repeat(limits::PATH_DEPTH_MAX, step_up, self);
+        if self.start >= END {
+            // The root itself.
+            self.start = END - 1;
+            self.bytes[END - 1] = b'/';
+        }
+    }
+
+    /// FNV-1a over what was walked.
+    #[inline(always)]
+    pub fn hash_walked(&mut self) -> u64 {
+        self.at = self.start;
+        self.end = END;
+        self.hash_range()
+    }
+
+    /// FNV-1a over the first `bytes` bytes.
+    #[inline(always)]
+    pub fn hash_prefix(&mut self, bytes: usize) -> u64 {
+        self.at = 0;
+        self.end = bytes;
+        self.hash_range()
+    }
+
+    #[inline(always)]
+    fn hash_range(&mut self) -> u64 {
+        self.hash = HASH_START;
+        repeat(limits::PATH_BYTES_MAX as u32, step_hash, self);
+        self.hash
+    }
+
+    /// FNV-1a over a range of the current task's memory; `flags` is not 0 when not all of it could be read.
+    #[inline(always)]
+    pub fn hash_user(&mut self, from: u64, bytes: u64) -> u64 {
+        self.hash = HASH_START;
+        self.from = from;
+        self.left = bytes;
+        self.flags = text_flags::UNREADABLE;
+        repeat((bytes / END as u64) as u32 + 1, step_user, self);
+        self.hash
+    }
+
+    /// What was walked, for copying.
+    #[inline(always)]
+    pub fn walked_ptr(&self) -> Ptr {
+        // SAFETY: masked to the buffer.
+        unsafe { self.bytes.as_ptr().add(opaque(self.start) & (END - 1)) }
+    }
 }
 
-/// Walks `struct path` at `path` into `buffer`, following mounts up to the namespace's root. Independent of chroot
-/// and of the reader's own root: the path is where the file really is in its mount namespace.
+/// Runs `step` on `path` until it answers 1, at most `times` times.
 #[inline(always)]
-pub fn walk(path: Ptr, buffer: &mut [u8; PATH_BUFFER]) -> Walked {
-    let mut walked = Walked { start: END - 1, flags: text_flags::TRUNCATED };
-    let (Some(mut dentry), Some(vfsmount)) =
-        (kernel::read_ptr(path, offset!(path_dentry)), kernel::read_ptr(path, offset!(path_mnt)))
-    else {
-        walked.flags = text_flags::UNREADABLE;
-        return walked;
+fn repeat(times: u32, step: extern "C" fn(u64, *mut *mut Path) -> u64, path: &mut Path) {
+    let mut context: *mut Path = path;
+    // SAFETY: `step` has the shape that the helper asks for, and `context` outlives the call.
+    unsafe {
+        bpf_loop(times, (step as *const ()).cast_mut().cast(), (&raw mut context).cast(), 0);
+    }
+}
+
+/// One component, or one mount, towards the root.
+extern "C" fn step_up(_step: u64, context: *mut *mut Path) -> u64 {
+    // SAFETY: `repeat` hands over a pointer to a live path.
+    let path = unsafe { &mut **context };
+    let dentry = path.dentry as Ptr;
+    let mount = path.mount as Ptr;
+    let parent = kernel::read::<usize>(dentry, offset!(dentry_parent)).unwrap_or(0);
+    let root = kernel::read::<usize>(mount, offset!(mount_mnt) + offset!(vfsmount_root)).unwrap_or(0);
+    if path.dentry == root || path.dentry == parent {
+        let above = kernel::read::<usize>(mount, offset!(mount_parent)).unwrap_or(0);
+        if above == 0 || above == path.mount {
+            path.flags = 0;
+            return 1;
+        }
+        path.dentry = kernel::read::<usize>(mount, offset!(mount_mountpoint)).unwrap_or(0);
+        path.mount = above;
+        return 0;
+    }
+    let bytes = opaque(kernel::read_u32(dentry, offset!(dentry_len)) as usize) & 0xff;
+    let name = kernel::read::<usize>(dentry, offset!(dentry_name)).unwrap_or(0);
+    if path.start < bytes + 1 {
+        return 1;
+    }
+    let start = path.start - bytes - 1;
+    // SAFETY: `start` is masked to the buffer, which has room for 256 bytes more.
+    let status = unsafe {
+        let to = path.bytes.as_mut_ptr().add(opaque(start) & (END - 1));
+        *to = b'/';
+        bpf_probe_read_kernel(to.add(1).cast(), bytes as u32, name as *const _)
     };
-    let mut mount = vfsmount.wrapping_sub(offset!(mount_mnt));
-    let mut position = END;
-    for _ in 0..limits::PATH_DEPTH_MAX {
-        let parent = kernel::read_ptr(dentry, offset!(dentry_parent)).unwrap_or(core::ptr::null());
-        let root = kernel::read_ptr(field_mnt(mount), offset!(vfsmount_root)).unwrap_or(core::ptr::null());
-        if dentry == root || dentry == parent {
-            let above = kernel::read_ptr(mount, offset!(mount_parent)).unwrap_or(core::ptr::null());
-            if above.is_null() || above == mount {
-                walked.flags = 0;
-                break;
-            }
-            dentry = kernel::read_ptr(mount, offset!(mount_mountpoint)).unwrap_or(core::ptr::null());
-            mount = above;
-            continue;
-        }
-        let bytes = opaque(kernel::read_u32(dentry, offset!(dentry_len)) as usize) & 0xff;
-        let Some(name) = kernel::read_ptr(dentry, offset!(dentry_name)) else {
-            walked.flags = text_flags::UNREADABLE;
-            break;
-        };
-        if position < bytes + 1 {
-            break;
-        }
-        position -= bytes;
-        let at = opaque(position) & (END - 1);
-        // SAFETY: `at` < END and `bytes` <= 255 stay inside the buffer.
-        let status =
-            unsafe { bpf_probe_read_kernel(buffer.as_mut_ptr().add(at).cast(), bytes as u32, name.cast()) };
-        if status != 0 {
-            walked.flags = text_flags::UNREADABLE;
-            break;
-        }
-        position -= 1;
-        // SAFETY: masked to the buffer.
-        unsafe { *buffer.as_mut_ptr().add(opaque(position) & (END - 1)) = b'/' };
-        dentry = parent;
+    if status != 0 {
+        path.flags = text_flags::UNREADABLE;
+        return 1;
     }
-    if position >= END {
-        // The root itself.
-        position = END - 1;
-        buffer[END - 1] = b'/';
-    }
-    walked.start = position;
-    walked
+    path.start = start;
+    path.dentry = parent;
+    0
 }
 
-#[inline(always)]
-fn field_mnt(mount: Ptr) -> Ptr {
-    kernel::field(mount, offset!(mount_mnt))
-}
-
-/// FNV-1a over a walked path.
-#[inline(always)]
-pub fn hash(buffer: &[u8; PATH_BUFFER], walked: &Walked) -> u64 {
-    let mut hash = HASH_START;
-    let mut at = walked.start;
-    for _ in 0..limits::PATH_BYTES_MAX {
-        if at >= END {
-            break;
-        }
-        // SAFETY: masked to the buffer.
-        hash = hash_step(hash, unsafe { *buffer.as_ptr().add(opaque(at) & (END - 1)) });
-        at += 1;
+/// One byte into the hash.
+extern "C" fn step_hash(_step: u64, context: *mut *mut Path) -> u64 {
+    // SAFETY: `repeat` hands over a pointer to a live path.
+    let path = unsafe { &mut **context };
+    if path.at >= path.end {
+        return 1;
     }
-    hash
-}
-
-/// FNV-1a over the first `bytes` bytes of a buffer.
-#[inline(always)]
-pub fn hash_prefix(buffer: &[u8; PATH_BUFFER], bytes: usize) -> u64 {
-    let mut hash = HASH_START;
-    for at in 0..limits::PATH_BYTES_MAX {
-        if at >= bytes {
-            break;
-        }
-        // SAFETY: masked to the buffer.
-        hash = hash_step(hash, unsafe { *buffer.as_ptr().add(opaque(at) & (END - 1)) });
-    }
-    hash
+    // SAFETY: masked to the buffer.
+    let byte = unsafe { *path.bytes.as_ptr().add(opaque(path.at) & (END - 1)) };
+    path.hash = hash_step(path.hash, byte);
+    path.at += 1;
+    0
 }
 
 /// Copies what is kept of a walked path to `text` at `at` and describes it. A long path keeps its end.
 #[inline(always)]
-pub fn append(
-    text: &mut [u8; TEXT_BUFFER],
-    at: usize,
-    buffer: &[u8; PATH_BUFFER],
-    walked: &Walked,
-) -> (Text, usize) {
-    let whole = walked.bytes();
+pub fn append(text: &mut [u8; TEXT_BUFFER], at: usize, path: &mut Path) -> (Text, usize) {
+    let whole = path.walked();
     let mut kept = whole;
-    let mut flags = walked.flags;
+    let mut flags = path.flags;
     if kept > limits::PATH_BYTES_KEPT {
         kept = limits::PATH_BYTES_KEPT;
         flags |= text_flags::TRUNCATED | text_flags::TAIL;
     }
-    let (hash, flags) = if flags & text_flags::TRUNCATED != 0 {
-        (hash(buffer, walked), flags)
+    let mut hash = 0;
+    if flags & text_flags::TRUNCATED != 0 {
+        hash = path.hash_walked();
     } else {
-        (0, flags | text_flags::UNHASHED)
-    };
-    copy(text, at, buffer.as_ptr().wrapping_add((END - kept) & (END - 1)), kept, whole, hash, flags)
+        flags |= text_flags::UNHASHED;
+    }
+    // SAFETY: masked to the buffer.
+    let from = unsafe { path.bytes.as_ptr().add(opaque(END - kept) & (END - 1)) };
+    copy(text, at, from, kept, whole, hash, flags)
 }
 
 /// Copies `kept` bytes from kernel memory to `text` at `at` and describes them.
@@ -181,7 +228,32 @@ pub fn copy(
 #[inline(always)]
 pub fn opaque(value: usize) -> usize {
     let mut value = value;
-    // SAFETY: no instruction; only ends what the compiler knows of `value`.
-    unsafe { core::arch::asm!("/* {0} */", inout(reg) value, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: moves a register onto itself, which ends what the compiler knows of `value`.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
     value
+}
+
+/// One buffer of user memory into the hash.
+extern "C" fn step_user(_step: u64, context: *mut *mut Path) -> u64 {
+    // SAFETY: `repeat` hands over a pointer to a live path.
+    let path = unsafe { &mut **context };
+    let bytes = if path.left > END as u64 { END } else { path.left as usize };
+    let bytes = opaque(bytes) & (2 * END - 1);
+    let bytes = if bytes > END { END } else { bytes };
+    // SAFETY: at most END bytes into the buffer.
+    let status =
+        unsafe { bpf_probe_read_user(path.bytes.as_mut_ptr().cast(), bytes as u32, path.from as *const _) };
+    if status != 0 {
+        return 1;
+    }
+    path.at = 0;
+    path.end = bytes;
+    repeat(END as u32, step_hash, path);
+    path.from += bytes as u64;
+    path.left -= bytes as u64;
+    if path.left == 0 {
+        path.flags = 0;
+        return 1;
+    }
+    0
 }

@@ -27,11 +27,11 @@ pub fn endpoint(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) ->
     let exact = ExactKey { policy: policy.id, port, protocol, _pad: 0, address: *address };
     // SAFETY: entries of a map stay readable for the program's run.
     if let Some(rule) = unsafe { EXACT_RULES.get(&exact) } {
-        return Hits { specific: Some(*rule), general: None };
+        return Hits { specific: *rule, general: Rule::NONE };
     }
     let specific = prefix(PrefixKey { policy: policy.id, port, protocol, _pad: 0, address: *address });
     let general = if port == 0 {
-        None
+        Rule::NONE
     } else {
         prefix(PrefixKey { policy: policy.id, port: 0, protocol, _pad: 0, address: *address })
     };
@@ -39,8 +39,16 @@ pub fn endpoint(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) ->
 }
 
 #[inline(always)]
-fn prefix(key: PrefixKey) -> Option<Rule> {
-    PREFIX_RULES.get(&Key::new(PREFIX_KEY_HEAD_BITS + 128, key)).copied()
+fn prefix(key: PrefixKey) -> Rule {
+    or_none(PREFIX_RULES.get(&Key::new(PREFIX_KEY_HEAD_BITS + 128, key)))
+}
+
+#[inline(always)]
+fn or_none(found: Option<&Rule>) -> Rule {
+    match found {
+        Some(rule) => *rule,
+        None => Rule::NONE,
+    }
 }
 
 /// The rules for what has no address of an internet endpoint.
@@ -49,7 +57,7 @@ pub fn socket(policy: &Policy, class: Class, a: u32, b: u32) -> Hits {
     let found = |a, b| {
         let key = SocketKey { policy: policy.id, class: class as u8, _pad: [0; 3], a, b };
         // SAFETY: entries of a map stay readable for the program's run.
-        unsafe { SOCKET_RULES.get(&key) }.copied()
+        or_none(unsafe { SOCKET_RULES.get(&key) })
     };
     if matches!(class, Class::Vsock) {
         let specific = found(a, b);
@@ -64,5 +72,5 @@ pub fn socket(policy: &Policy, class: Class, a: u32, b: u32) -> Hits {
 /// The rule for a unix socket's name; `key` holds the policy and the name, NUL padded.
 #[inline(always)]
 pub fn unix(key: &Key<UnixKey>) -> Hits {
-    Hits { specific: UNIX_RULES.get(key).copied(), general: None }
+    Hits { specific: or_none(UNIX_RULES.get(key)), general: Rule::NONE }
 }

@@ -27,7 +27,7 @@ pub fn task() -> Ptr {
     unsafe { bpf_get_current_task_btf() }.cast_const().cast()
 }
 
-/// The label of a task, if it has one.
+/// The label of a task (not null), if it has one.
 #[inline(always)]
 pub fn label_of(task: Ptr) -> Option<&'static mut Label> {
     storage(task, core::ptr::null_mut(), 0)
@@ -102,10 +102,16 @@ fn repair(task: Ptr) -> Option<&'static mut Label> {
         }
     }
     let leader: Ptr = kernel::load(task, offset!(task_leader));
-    let found = match label_of(leader) {
-        Some(label) => Some(label),
-        None => label_of(kernel::load(task, offset!(task_real_parent))),
-    };
+    let mut found = None;
+    if !leader.is_null() {
+        found = label_of(leader);
+    }
+    if found.is_none() {
+        let parent: Ptr = kernel::load(task, offset!(task_real_parent));
+        if !parent.is_null() {
+            found = label_of(parent);
+        }
+    }
     let Some(found) = found else {
         emit::count(Counter::ActedUnlabelled);
         return None;
@@ -120,10 +126,7 @@ fn repair(task: Ptr) -> Option<&'static mut Label> {
 
 #[inline(always)]
 fn storage(task: Ptr, init: *mut Label, flags: u64) -> Option<&'static mut Label> {
-    if task.is_null() {
-        return None;
-    }
-    // SAFETY: `task` is null-checked and has the kernel's type; `init` is null or a label on the stack.
+    // SAFETY: `task` is not null and has the kernel's type; `init` is null or a label on the stack.
     let value = unsafe {
         bpf_task_storage_get(LABELS.as_ptr(), task.cast_mut().cast::<task_struct>(), init.cast(), flags)
     };

@@ -106,6 +106,9 @@ fn last_of_process(task: Ptr) -> bool {
         return false;
     }
     let leader: Ptr = kernel::load(task, offset!(task_leader));
+    if leader.is_null() {
+        return true;
+    }
     let Some(label) = subject::label_of(leader) else { return true };
     // SAFETY: a map value, changed atomically only.
     unsafe { emit::atomic_add(&raw mut label.ended, 1) == 0 }

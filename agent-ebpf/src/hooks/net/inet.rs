@@ -55,6 +55,9 @@ pub fn socket_connect(ctx: LsmContext) -> i32 {
         return enforce::pass(previous);
     }
     let sk: Ptr = kernel::load(ctx.arg::<*const u8>(0), offset!(socket_sk));
+    if sk.is_null() {
+        return enforce::pass(previous);
+    }
     judge(label, sk, ctx.arg::<*const u8>(1), ctx.arg::<i32>(2) as u32, Op::Connect)
 }
 
@@ -69,6 +72,9 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
         return enforce::pass(previous);
     }
     let sk: Ptr = kernel::load(ctx.arg::<*const u8>(0), offset!(socket_sk));
+    if sk.is_null() {
+        return enforce::pass(previous);
+    }
     let msg: Ptr = ctx.arg::<*const u8>(1);
     let name: Ptr = kernel::load(msg, offset!(msg_name));
     let refused = routing::control_messages(label, sk, msg);

@@ -42,6 +42,9 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
     }
     let Some(label) = subject::agent() else { return enforce::pass(previous) };
     let sk: Ptr = kernel::load(ctx.arg::<*const u8>(0), offset!(socket_sk));
+    if sk.is_null() {
+        return enforce::pass(previous);
+    }
     by_class(label, rules::policy(label), Socket::read(sk), Class::Routing, Op::Option, true)
 }
 

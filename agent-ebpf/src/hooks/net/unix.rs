@@ -169,13 +169,11 @@ fn read_name(scratch: &mut Scratch, to: Ptr) -> Option<u16> {
     scratch.unix.name = [0; UNIX_PATH_BYTES];
     let path = kernel::field(to, offset!(unix_path));
     let (from, bytes) = if kernel::read_ptr(path, offset!(path_dentry)).is_some() {
-        let walked = path::walk(path, &mut scratch.path);
-        if walked.flags != 0 {
+        scratch.path.walk(path);
+        if scratch.path.flags != 0 {
             return Some(u16::MAX);
         }
-        let start = path::opaque(walked.start) & (agent_common::limits::PATH_BYTES_MAX - 1);
-        // SAFETY: masked to the buffer.
-        (unsafe { scratch.path.as_ptr().add(start) }, walked.bytes())
+        (scratch.path.walked_ptr(), scratch.path.walked())
     } else {
         let address = kernel::read_ptr(to, offset!(unix_addr))?;
         let bytes = kernel::read_u32(address, offset!(unix_address_len)) as usize;

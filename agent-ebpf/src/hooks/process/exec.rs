@@ -12,7 +12,7 @@ use agent_common::{
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::generated::{
-        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_probe_read_user,
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_probe_read_user,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -76,8 +76,8 @@ fn without_lsm(bprm: Ptr, script: bool) -> Option<Match> {
     }
     let scratch = emit::acquire()?;
     let name: Ptr = kernel::load(bprm, offset!(bprm_filename));
-    let bytes = kernel::read_str(scratch.path.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
-    let found = recognise::by_hash(path::hash_prefix(&scratch.path, bytes));
+    let bytes = kernel::read_str(scratch.path.bytes.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
+    let found = recognise::by_hash(scratch.path.hash_prefix(bytes));
     emit::release(scratch);
     match found {
         Some(found) => Some(found),
@@ -225,8 +225,8 @@ fn tell(
     describe_task(exec, task);
 
     let mut at = 0;
-    let walked = path::walk(kernel::field(file, offset!(file_path)), &mut scratch.path);
-    (exec.exe, at) = path::append(&mut scratch.text, at, &scratch.path, &walked);
+    scratch.path.walk(kernel::field(file, offset!(file_path)));
+    (exec.exe, at) = path::append(&mut scratch.text, at, &mut scratch.path);
     let inode: Ptr = kernel::load(file, offset!(file_inode));
     if kernel::load::<u32>(inode, offset!(inode_nlink)) == 0 {
         exec.flags |= exec_flags::NAMELESS;
@@ -241,8 +241,8 @@ fn tell(
         (exec.argv, at) = argv(&mut scratch.text, at, &mut scratch.path, task);
     }
     let fs: Ptr = kernel::load(task, offset!(task_fs));
-    let walked = path::walk(kernel::field(fs, offset!(fs_pwd)), &mut scratch.path);
-    (exec.cwd, at) = path::append(&mut scratch.text, at, &scratch.path, &walked);
+    scratch.path.walk(kernel::field(fs, offset!(fs_pwd)));
+    (exec.cwd, at) = path::append(&mut scratch.text, at, &mut scratch.path);
 
     let bytes = size_of::<Exec>() + (path::opaque(at) & 0xfff);
     emit::head(&mut exec.header, Kind::Exec, bytes);
@@ -299,28 +299,16 @@ fn pid_namespace(task: Ptr) -> u32 {
 fn script_path(
     text: &mut [u8; emit::TEXT_BUFFER],
     at: usize,
-    buffer: &mut [u8; path::PATH_BUFFER],
+    buffer: &mut path::Path,
     bprm: Ptr,
 ) -> (Text, usize) {
     let name: Ptr = kernel::load(bprm, offset!(bprm_filename));
-    let bytes = kernel::read_str(buffer.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
-    if bytes <= limits::PATH_BYTES_KEPT {
-        path::copy(text, at, buffer.as_ptr(), bytes, bytes, 0, text_flags::UNHASHED)
-    } else {
-        let hash = path::hash_prefix(buffer, bytes);
-        path::copy(text, at, buffer.as_ptr(), limits::PATH_BYTES_KEPT, bytes, hash, text_flags::TRUNCATED)
+    let bytes = kernel::read_str(buffer.bytes.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
+    let (mut kept, mut hash, mut flags) = (bytes, 0, text_flags::UNHASHED);
+    if bytes > limits::PATH_BYTES_KEPT {
+        (kept, hash, flags) = (limits::PATH_BYTES_KEPT, buffer.hash_prefix(bytes), text_flags::TRUNCATED);
     }
-}
-
-/// Bytes of argv that one step of the hash reads.
-const STEP: usize = 128;
-
-/// What [`hash_argv`] carries from step to step.
-struct Hashing {
-    hash: u64,
-    from: u64,
-    left: u64,
-    failed: u64,
+    path::copy(text, at, buffer.bytes.as_ptr(), kept, bytes, hash, flags)
 }
 
 /// argv as the kernel has just laid it out in the new image, before its first instruction can change it.
@@ -328,63 +316,25 @@ struct Hashing {
 fn argv(
     text: &mut [u8; emit::TEXT_BUFFER],
     at: usize,
-    buffer: &mut [u8; path::PATH_BUFFER],
+    buffer: &mut path::Path,
     task: Ptr,
 ) -> (Text, usize) {
     let mm: Ptr = kernel::load(task, offset!(task_mm));
     let start: u64 = kernel::load(mm, offset!(mm_arg_start));
     let end: u64 = kernel::load(mm, offset!(mm_arg_end));
     let whole = end.wrapping_sub(start) as usize;
-    let (kept, hash, mut flags) = if whole <= limits::ARGV_BYTES_KEPT {
-        (whole, 0, text_flags::UNHASHED)
-    } else {
-        let mut state = Hashing {
-            hash: agent_common::identity::HASH_START,
-            from: start,
-            left: whole as u64,
-            failed: 0,
-        };
-        let steps = whole.div_ceil(STEP) as u32;
-        // SAFETY: the callback has the shape that the helper asks for, and `state` outlives the call.
-        unsafe {
-            bpf_loop(steps, (hash_argv as *const ()).cast_mut().cast(), (&raw mut state).cast(), 0);
-        }
-        let unread = if state.failed == 0 && state.left == 0 { 0 } else { text_flags::UNHASHED };
-        (limits::ARGV_BYTES_KEPT, state.hash, text_flags::TRUNCATED | unread)
-    };
+    let (mut kept, mut hash, mut flags) = (whole, 0, text_flags::UNHASHED);
+    if whole > limits::ARGV_BYTES_KEPT {
+        kept = limits::ARGV_BYTES_KEPT;
+        hash = buffer.hash_user(start, whole as u64);
+        flags = text_flags::TRUNCATED | if buffer.flags == 0 { 0 } else { text_flags::UNHASHED };
+    }
     let kept = path::opaque(kept) & 0x7ff;
     // SAFETY: at most 2047 bytes into a buffer of more than 4096.
-    let status = unsafe { bpf_probe_read_user(buffer.as_mut_ptr().cast(), kept as u32, start as *const _) };
+    let status = unsafe { bpf_probe_read_user(buffer.bytes.as_mut_ptr().cast(), kept as u32, start as *const _) };
     if status != 0 {
         flags |= text_flags::UNREADABLE | text_flags::UNHASHED;
         return (Text { hash: 0, full_bytes: whole as u32, kept_bytes: 0, flags }, at);
     }
-    path::copy(text, at, buffer.as_ptr(), kept, whole, hash, flags)
-}
-
-/// One step of the hash over a long argv. 1 ends the loop.
-extern "C" fn hash_argv(_step: u64, state: *mut Hashing) -> u64 {
-    // SAFETY: `bpf_loop` hands over the state that `argv` gave it.
-    let state = unsafe { &mut *state };
-    let bytes = if state.left > STEP as u64 { STEP as u64 } else { state.left };
-    let bytes = path::opaque(bytes as usize) & (2 * STEP - 1);
-    let mut chunk = [0u8; STEP];
-    let bytes = if bytes > STEP { STEP } else { bytes };
-    // SAFETY: as above.
-    let status = unsafe { bpf_probe_read_user(chunk.as_mut_ptr().cast(), bytes as u32, state.from as *const _) };
-    if status != 0 {
-        state.failed = 1;
-        return 1;
-    }
-    let mut hash = state.hash;
-    for at in 0..STEP {
-        if at >= bytes {
-            break;
-        }
-        hash = agent_common::identity::hash_step(hash, chunk[at]);
-    }
-    state.hash = hash;
-    state.from += bytes as u64;
-    state.left -= bytes as u64;
-    u64::from(state.left == 0)
+    path::copy(text, at, buffer.bytes.as_ptr(), kept, whole, hash, flags)
 }

@@ -14,7 +14,7 @@ use crate::{
     emit, enforce,
     kernel::{self, Ptr, offset},
     maps::{BASENAMES, CGROUPS, FILES, INSTANCES, PATHS},
-    path, subject,
+    subject,
 };
 
 /// Each stage of an exec, before the first instruction: `bprm->file` is the script first and then its interpreter.
@@ -72,8 +72,8 @@ pub fn file(file: Ptr) -> Option<Match> {
         return None;
     }
     let scratch = emit::acquire()?;
-    let walked = path::walk(kernel::field(file, offset!(file_path)), &mut scratch.path);
-    let found = if walked.flags == 0 { by_hash(path::hash(&scratch.path, &walked)) } else { None };
+    scratch.path.walk(kernel::field(file, offset!(file_path)));
+    let found = if scratch.path.flags == 0 { by_hash(scratch.path.hash_walked()) } else { None };
     emit::release(scratch);
     found
 }
