@@ -1,7 +1,10 @@
 //! What agents may reach: from documents to the kernel's tables, and back to words. Pure.
 
+pub mod address;
 pub mod compile;
+mod draft;
 pub mod explain;
+pub mod lookup;
 pub mod number;
 pub mod parse;
 pub mod table;

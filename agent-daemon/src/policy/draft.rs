@@ -1,0 +1,213 @@
+//! One role, compiled by itself: its defaults, its rules under policy id 0, their texts.
+
+use std::collections::BTreeMap;
+
+use agent_common::{
+    identity::{HASH_START, hash_step},
+    rule::{
+        Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES,
+        UnixKey,
+    },
+    verdict::Verdict,
+};
+
+use super::{
+    parse::{self, Target},
+    table::{RuleText, Table},
+};
+use crate::config::{
+    document::{Answer, Network, Protocol, RoleDocument, RuleSpec},
+    problem::{Place, Problem, Problems},
+};
+
+/// One role's part of the table, under policy id 0.
+#[derive(Default)]
+pub struct Draft {
+    pub policy: Policy,
+    pub rules: Table,
+    pub texts: Vec<RuleText>,
+}
+
+/// The built-in role `unregistered`: observe, everything allowed.
+pub fn built_in() -> Draft {
+    let policy =
+        Policy { id: 0, mode: Mode::Observe as u8, defaults: [Verdict::Allow as u8; 9], _pad: [0; 2] };
+    Draft { policy, ..Draft::default() }
+}
+
+/// What a role says, with what is wrong with it.
+pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
+    let network = &role.spec.network;
+    let policy = Policy {
+        id: 0,
+        mode: role.spec.mode as u8,
+        defaults: defaults(network).map(|v| v as u8),
+        _pad: [0; 2],
+    };
+    let mut draft = Draft { policy, ..Draft::default() };
+    if network.rules.len() > RULES_PER_ROLE_MAX {
+        let what = format!("the role has {} rules, at most {RULES_PER_ROLE_MAX}", network.rules.len());
+        problems.push(Problem::new(&role.metadata.name.place, what, "join addresses to prefixes"));
+        return draft;
+    }
+    for (index, rule) in network.rules.iter().enumerate() {
+        draft.texts.push(RuleText { text: rule_text(rule), place: place(rule).clone() });
+        if let Err(problem) = draft.add(rule, index as u16) {
+            problems.push(problem);
+        }
+    }
+    draft
+}
+
+/// The default of each class, in the order of [`Class`].
+fn defaults(network: &Network) -> [Verdict; 9] {
+    let given = &network.defaults;
+    let routing = if network.default == Answer::Allow { Answer::Allow } else { Answer::Deny };
+    let mut defaults = [Verdict::Deny; 9];
+    for class in Class::ALL {
+        let answer = match class {
+            Class::Endpoint => network.default,
+            Class::Raw => given.raw.unwrap_or(network.default),
+            Class::Packet => given.packet.unwrap_or(network.default),
+            Class::Vsock => given.vsock.unwrap_or(network.default),
+            Class::Unix => given.unix.unwrap_or(network.default),
+            Class::Netlink => given.netlink.unwrap_or(Answer::Allow),
+            Class::Protocol => given.protocol.unwrap_or(network.default),
+            Class::Family => given.family.unwrap_or(network.default),
+            Class::Routing => given.routing.unwrap_or(routing),
+        };
+        defaults[*class as usize - 1] = verdict(answer);
+    }
+    defaults
+}
+
+fn verdict(answer: Answer) -> Verdict {
+    match answer {
+        Answer::Allow => Verdict::Allow,
+        Answer::Alert => Verdict::Alert,
+        Answer::Deny => Verdict::Deny,
+    }
+}
+
+impl Draft {
+    fn add(&mut self, rule: &RuleSpec, index: u16) -> Result<(), Problem> {
+        let target = parse::target(&rule.to.value).map_err(|fault| fault.at(&rule.to.place))?;
+        let value = |prefix_len| Rule { verdict: verdict(rule.verdict) as u8, prefix_len, index };
+        if let (Some(protocol), false) = (&rule.protocol, matches!(target, Target::Endpoint { .. })) {
+            let remedy = "remove `protocol`: it belongs to addresses";
+            return Err(Problem::new(&protocol.place, "this rule does not name an address", remedy));
+        }
+        match target {
+            Target::Socket { class, a, b } => {
+                let key = SocketKey { policy: 0, class: class as u8, _pad: [0; 3], a, b };
+                insert(&mut self.rules.sockets, key, value(0), rule, &self.texts)
+            }
+            Target::Unix { name, exact } => {
+                // The closing NUL is part of an exact name.
+                let bits = 32 + 8 * (name.len() + usize::from(exact)) as u32;
+                let key = UnixKey { policy: 0, name: unix_bytes(&name) };
+                insert(&mut self.rules.unix, (bits, key), value(0), rule, &self.texts)
+            }
+            Target::Endpoint { prefix, ports } => {
+                for protocol in protocols(rule, &ports)? {
+                    for &port in if ports.is_empty() { &[0][..] } else { &ports } {
+                        let (protocol, address) = (protocol as u8, prefix.address);
+                        if port != 0 && prefix.bits == 128 {
+                            let key = ExactKey { policy: 0, port, protocol, _pad: 0, address };
+                            insert(&mut self.rules.exact, key, value(128), rule, &self.texts)?;
+                        } else {
+                            let key = PrefixKey { policy: 0, port, protocol, _pad: 0, address };
+                            let bits = PREFIX_KEY_HEAD_BITS + u32::from(prefix.bits);
+                            insert(
+                                &mut self.rules.prefixes,
+                                (bits, key),
+                                value(prefix.bits),
+                                rule,
+                                &self.texts,
+                            )?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Hash of everything in it and of whose it is; the policy id is made of it.
+    pub fn content(&self, role: u32) -> u64 {
+        let mut hash = HASH_START;
+        let mut feed = |bytes: &[u8]| hash = bytes.iter().fold(hash, |hash, byte| hash_step(hash, *byte));
+        feed(bytemuck::bytes_of(&role));
+        feed(bytemuck::bytes_of(&self.policy));
+        for (key, rule) in &self.rules.exact {
+            feed(bytemuck::bytes_of(key));
+            feed(bytemuck::bytes_of(rule));
+        }
+        for ((bits, key), rule) in &self.rules.prefixes {
+            feed(&bits.to_ne_bytes());
+            feed(bytemuck::bytes_of(key));
+            feed(bytemuck::bytes_of(rule));
+        }
+        for ((bits, key), rule) in &self.rules.unix {
+            feed(&bits.to_ne_bytes());
+            feed(bytemuck::bytes_of(key));
+            feed(bytemuck::bytes_of(rule));
+        }
+        for (key, rule) in &self.rules.sockets {
+            feed(bytemuck::bytes_of(key));
+            feed(bytemuck::bytes_of(rule));
+        }
+        hash
+    }
+}
+
+/// Without a protocol a rule speaks for TCP and UDP, and for ICMP echo where it names no port.
+fn protocols(rule: &RuleSpec, ports: &[u16]) -> Result<Vec<Protocol>, Problem> {
+    match &rule.protocol {
+        None if ports.is_empty() => Ok(vec![Protocol::Tcp, Protocol::Udp, Protocol::Icmp]),
+        None => Ok(vec![Protocol::Tcp, Protocol::Udp]),
+        Some(protocol) if protocol.value == Protocol::Icmp && !ports.is_empty() => {
+            Err(Problem::new(&rule.to.place, "icmp has no ports", "leave the port out"))
+        }
+        Some(protocol) => Ok(vec![protocol.value]),
+    }
+}
+
+/// Lays a rule under its key. The first of several that say the same stays; what contradicts it is a problem.
+fn insert<K: Ord>(
+    map: &mut BTreeMap<K, Rule>,
+    key: K,
+    value: Rule,
+    rule: &RuleSpec,
+    texts: &[RuleText],
+) -> Result<(), Problem> {
+    let first = *map.entry(key).or_insert(value);
+    if first.verdict == value.verdict {
+        return Ok(());
+    }
+    let first = &texts[usize::from(first.index)];
+    let what = format!("this names the same as `{}`, with another verdict", first.text);
+    Err(Problem::new(place(rule), what, format!("keep one; the other is at {}", first.place)))
+}
+
+/// A unix socket's name as a key has it, padded with NUL.
+#[must_use]
+pub fn unix_bytes(name: &[u8]) -> [u8; UNIX_NAME_BYTES] {
+    let mut bytes = [0; UNIX_NAME_BYTES];
+    let kept = name.len().min(UNIX_NAME_BYTES);
+    bytes[..kept].copy_from_slice(&name[..kept]);
+    bytes
+}
+
+fn rule_text(rule: &RuleSpec) -> String {
+    let protocol =
+        rule.protocol.as_ref().map(|protocol| format!(" {}", protocol.value.name())).unwrap_or_default();
+    format!("{}{protocol} {}", rule.to.value, rule.verdict.name())
+}
+
+fn place(rule: &RuleSpec) -> &Place {
+    rule.place.as_ref().unwrap_or(&rule.to.place)
+}
+
+/// A rule's index has 16 bits.
+const RULES_PER_ROLE_MAX: usize = 1 << 16;

@@ -1,0 +1,79 @@
+//! The kernel's look-ups, done on the table: what agent-ebpf's `rules` finds, and everything it passes over.
+
+use agent_common::{
+    limits::UNIX_PATH_BYTES,
+    rule::{ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, PrefixKey, Rule, SocketKey, UnixKey},
+    verdict::Hits,
+};
+
+use super::{draft::unix_bytes, parse::Prefix, table::Table};
+
+/// A rule that names an act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub rule: Rule,
+    /// It names this very port or socket, not every one.
+    pub specific: bool,
+}
+
+/// What the kernel would hand to `decide`: the first specific and the first general rule.
+#[must_use]
+pub fn hits(found: &[Found]) -> Hits {
+    let first = |specific| {
+        found.iter().find(|found| found.specific == specific).map_or(Rule::NONE, |found| found.rule)
+    };
+    Hits { specific: first(true), general: first(false) }
+}
+
+/// Every rule for an internet endpoint: the exact one, then the longest prefix first, this port before every port.
+#[must_use]
+pub fn endpoint(table: &Table, policy: u32, protocol: u8, port: u16, address: &[u8; 16]) -> Vec<Found> {
+    let exact = ExactKey { policy, port, protocol, _pad: 0, address: *address };
+    let mut found: Vec<Found> =
+        table.exact.get(&exact).map(|rule| Found { rule: *rule, specific: true }).into_iter().collect();
+    // The kernel asks a trie for the longest; asking for each length from the longest down is the same.
+    for bits in (0..=128u8).rev() {
+        let address = Prefix::of(*address, bits).address;
+        let mut probe = |port, specific| {
+            let key = PrefixKey { policy, port, protocol, _pad: 0, address };
+            let rule = table.prefixes.get(&(PREFIX_KEY_HEAD_BITS + u32::from(bits), key));
+            found.extend(rule.map(|rule| Found { rule: *rule, specific }));
+        };
+        probe(port, true);
+        if port != 0 {
+            probe(0, false);
+        }
+    }
+    found
+}
+
+/// Every rule for a unix socket's name, the longest first.
+#[must_use]
+pub fn unix(table: &Table, policy: u32, name: &[u8]) -> Vec<Found> {
+    // What no socket can be called, no rule names.
+    if name.len() > UNIX_PATH_BYTES {
+        return Vec::new();
+    }
+    let probe = |bytes: usize| {
+        // One byte more than the name is its closing NUL: the exact rule.
+        let key = UnixKey { policy, name: unix_bytes(&name[..bytes.min(name.len())]) };
+        let rule = table.unix.get(&(32 + 8 * bytes as u32, key))?;
+        Some(Found { rule: *rule, specific: true })
+    };
+    (0..=name.len() + 1).rev().filter_map(probe).collect()
+}
+
+/// Every rule for what has a key of its own, the most specific first.
+#[must_use]
+pub fn socket(table: &Table, policy: u32, class: Class, a: u32, b: u32) -> Vec<Found> {
+    let probes: &[(u32, u32, bool)] = if class == Class::Vsock {
+        &[(a, b, true), (a, ANY, true), (ANY, b, false), (ANY, ANY, false)]
+    } else {
+        &[(a, b, true), (ANY, ANY, false)]
+    };
+    let probe = |(a, b, specific): &(u32, u32, bool)| {
+        let key = SocketKey { policy, class: class as u8, _pad: [0; 3], a: *a, b: *b };
+        Some(Found { rule: *table.sockets.get(&key)?, specific: *specific })
+    };
+    probes.iter().filter_map(probe).collect()
+}
