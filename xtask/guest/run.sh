@@ -23,7 +23,9 @@ if [ -e /usr/lib/guest/script ]; then
     status=$?
 fi
 if [ -n "$GUEST_TERM" ]; then
-    stty sane rows "$GUEST_ROWS" cols "$GUEST_COLUMNS" < /dev/ttyS1
+    # login hangs the line up and opens it again, which forgets the size: the shell itself sets it
+    echo "[ \"\$(tty)\" != /dev/ttyS1 ] || stty rows $GUEST_ROWS cols $GUEST_COLUMNS" > /etc/profile.d/guest.sh
+    stty sane < /dev/ttyS1
     setsid --ctty --wait env -i TERM="$GUEST_TERM" login -p -f root < /dev/ttyS1 > /dev/ttyS1 2>&1 3>&- 4>&-
 fi
 if [ ${#GUEST_FETCH[@]} -gt 0 ]; then
