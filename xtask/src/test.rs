@@ -121,7 +121,11 @@ fn perform(step: &Step, bench: &Bench) -> Done {
                 // A step that fails without a case that did, failed itself.
                 count.failed = count.failed.max(1);
                 let failures = cases::failures(&outcome.text);
-                let shown = if failures.is_empty() { tail(&outcome.text) } else { failures };
+                let shown = if failures.is_empty() {
+                    tail(&cases::without_progress(&outcome.text))
+                } else {
+                    failures
+                };
                 format!("{shown}(all of it: {log})")
             };
             Done { name: step.name, count, took, why }

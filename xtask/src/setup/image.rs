@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use nix::unistd::geteuid;
 
 use crate::cache::{self, Cache};
-use crate::setup::packages::{E2FSPROGS, MMDEBSTRAP, require};
+use crate::setup::packages::{E2FSPROGS, MMDEBSTRAP, UIDMAP, require};
 use crate::step::{run, step};
 
 const SUITE: &str = "bookworm";
@@ -31,6 +32,9 @@ pub fn ensure(cache: &Cache) -> Result<Image> {
         Some(entry) => entry,
         None => {
             require(&[MMDEBSTRAP, E2FSPROGS])?;
+            if !geteuid().is_root() {
+                require(&[UIDMAP])?;
+            }
             step("making the guest's image (about a minute, once)", || cache.ensure(&name, make))?
         }
     };
@@ -47,7 +51,6 @@ fn recipe() -> Result<String> {
 }
 
 fn make(directory: &Path) -> Result<()> {
-    let tree = directory.join("tree");
     let archive = directory.join("root.tar");
     let customize = directory.join("customize.sh");
     fs::write(&customize, CUSTOMIZE)?;
@@ -59,32 +62,34 @@ fn make(directory: &Path) -> Result<()> {
     debootstrap.arg(format!("--customize-hook={}", customize.display())).arg(SUITE).arg(&archive);
     run(&mut debootstrap).context("make a Debian root")?;
 
-    // Unpacking and packing in two steps: mke2fs reads a directory whose owners are right only for root, or in the
-    // user namespace that mmdebstrap itself used.
-    run(as_root("mkdir").arg(&tree))?;
-    run(as_root("tar")
-        .arg("-C")
-        .arg(&tree)
-        .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"])
-        .arg(&archive))?;
-    fs::copy(tree.join("bin/busybox"), directory.join("busybox")).context("take busybox out of the root")?;
-    let image = directory.join("root.img");
-    run(as_root("/sbin/mke2fs")
-        .args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"])
-        .arg(&tree)
-        .arg(&image)
-        .arg(SIZE))?;
+    let tree = directory.join("tree");
+    let packed = pack(&archive, &tree, directory);
     run(as_root("rm").arg("-rf").arg(&tree))?;
+    packed?;
     fs::remove_file(archive)?;
     fs::remove_file(customize)?;
     Ok(())
 }
 
+/// Makes the file system from Debian's root, by way of a tree: mke2fs reads nothing else. The tree's owners are right
+/// only for root, or in a user namespace where they are ours.
+fn pack(archive: &Path, tree: &Path, directory: &Path) -> Result<()> {
+    run(as_root("mkdir").arg(tree))?;
+    // the guest's kernel makes its own device files
+    let mut tar = as_root("tar");
+    tar.arg("-C").arg(tree).args(["--exclude=./dev/*", "--numeric-owner", "--xattrs", "--xattrs-include=*"]);
+    run(tar.arg("-xpf").arg(archive))?;
+    fs::copy(tree.join("bin/busybox"), directory.join("busybox")).context("take busybox out of the root")?;
+    let mut mke2fs = as_root("/sbin/mke2fs");
+    mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"]).arg(tree);
+    run(mke2fs.arg(directory.join("root.img")).arg(SIZE))
+}
+
 fn as_root(program: &str) -> Command {
-    if nix::unistd::geteuid().is_root() {
+    if geteuid().is_root() {
         return Command::new(program);
     }
-    let mut command = Command::new("mmdebstrap");
-    command.args(["--unshare-helper", program]);
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--map-auto", program]);
     command
 }

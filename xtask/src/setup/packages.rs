@@ -15,6 +15,8 @@ pub struct Package {
 
 pub const QEMU: Package = Package { name: "qemu-system-x86", proof: "/usr/bin/qemu-system-x86_64" };
 pub const MMDEBSTRAP: Package = Package { name: "mmdebstrap", proof: "/usr/bin/mmdebstrap" };
+/// Lets somebody who is not root make files that belong to others, within a user namespace.
+pub const UIDMAP: Package = Package { name: "uidmap", proof: "/usr/bin/newuidmap" };
 pub const E2FSPROGS: Package = Package { name: "e2fsprogs", proof: "/sbin/mke2fs" };
 pub const KMOD: Package = Package { name: "kmod", proof: "/sbin/depmod" };
 pub const XZ: Package = Package { name: "xz-utils", proof: "/usr/bin/xz" };

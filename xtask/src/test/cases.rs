@@ -39,6 +39,14 @@ pub fn failures(text: &str) -> String {
     text.lines().filter(says).map(|line| format!("{line}\n")).collect()
 }
 
+/// What a step wrote without cargo's progress.
+pub fn without_progress(text: &str) -> String {
+    let progress =
+        ["Blocking", "Checking", "Compiling", "Downloaded", "Downloading", "Finished", "Locking", "Running"];
+    let says = |line: &&str| !progress.iter().any(|word| line.trim_start().starts_with(word));
+    text.lines().filter(says).map(|line| format!("{line}\n")).collect()
+}
+
 /// Sums such as `ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`.
 fn harness(sums: &str) -> Count {
     let sum = |word: &str| {

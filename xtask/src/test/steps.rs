@@ -33,7 +33,7 @@ pub enum Work {
 }
 
 pub const TABLE: [Step; 10] = [
-    Step { name: "fmt", quick: true, work: Work::Cargo(&["fmt", "--all", "--check"]) },
+    Step { name: "fmt", quick: true, work: Work::Cargo(&["fmt", "--all", "--check", "--", "--color=never"]) },
     Step {
         name: "clippy",
         quick: true,
