@@ -1,1 +1,3 @@
 //! Shared by the proofs.
+
+pub mod act;
