@@ -120,7 +120,10 @@ fn netlink_multicast(ctx: &Ctx) -> Outcome {
 fn rds(ctx: &Ctx) -> Outcome {
     let fd = sys::socket(AF_RDS, libc::SOCK_SEQPACKET, 0)?;
     sys::bind(&fd, &Addr::v4(std::net::SocketAddrV4::new(*ctx.v4()?.ip(), 0)))?;
-    sys::sendto(&fd, &ctx.payload(), 0, Some(&ctx.addr()?))
+    let sent = sys::sendto(&fd, &ctx.payload(), 0, Some(&ctx.addr()?))?;
+    // The connection below is made by and by, and closing takes along what waits for it.
+    drop(sys::wait_for(&fd, libc::POLLPRI, CALL_MS));
+    Ok(sent)
 }
 
 /// A remote procedure call: the UDP socket below it is the kernel's.

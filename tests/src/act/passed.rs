@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::{CStr, CString, OsString, c_int, c_void},
+    ffi::{CStr, CString, OsString},
     fs,
     io::{Read, Write},
     os::{
@@ -148,24 +148,13 @@ fn threaded(ctx: &Ctx) -> Outcome {
 
 /// The child shares the parent's memory, and the parent sleeps until it is gone.
 fn vforked(ctx: &Ctx) -> Outcome {
-    struct Shared<'a> {
-        ctx: &'a Ctx,
-        outcome: Outcome,
-    }
-    extern "C" fn child(shared: *mut c_void) -> c_int {
-        // SAFETY: the parent passed its own `Shared` and sleeps while we run.
-        let shared = unsafe { &mut *shared.cast::<Shared>() };
-        shared.outcome = inet::stream(shared.ctx, 0).and_then(|fd| connect_and_send(shared.ctx, &fd));
+    let mut outcome = Err(Refused::new("child", libc::EIO));
+    let child = sys::vfork(|| {
+        outcome = inet::stream(ctx, 0).and_then(|fd| connect_and_send(ctx, &fd));
         0
-    }
-    let mut shared = Shared { ctx, outcome: Err(Refused::new("child", libc::EIO)) };
-    let mut stack = vec![0_u128; CHILD_STACK_BYTES / 16];
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the stack is the child's alone, and it and `shared` live until the child is gone.
-    let pid =
-        unsafe { libc::clone(child, stack.as_mut_ptr_range().end.cast(), flags, (&raw mut shared).cast()) };
-    reap(sys::call("vfork", pid)?);
-    shared.outcome
+    })?;
+    reap(usize::try_from(child).unwrap_or(0));
+    outcome
 }
 
 /// How a process takes a new image.
@@ -277,4 +266,3 @@ fn receive_fd(link: &impl AsRawFd) -> Result<OwnedFd, Refused> {
 
 const SECOND_IMAGE: &str = "CHAPERONE_ACT_SECOND_IMAGE";
 const CONTROL_BYTES: usize = 24;
-const CHILD_STACK_BYTES: usize = 256 * 1024;

@@ -1,6 +1,9 @@
 //! SCTP and DCCP: associations by connect, by the first message, by option, and to several addresses at once.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::{
+    net::Ipv4Addr,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 use crate::act::{
     ctx::{Ctx, Dest},
@@ -22,7 +25,11 @@ pub const WAYS: &[Way] = &[
     way("sctp4-connectx-get", Inet, Dest::V4, connectx_get).module("sctp"),
     way("sctp4-connectx-several", Inet, Dest::V4, connectx_several).module("sctp").seen(Seen::Packet),
     way("sctp4-sendmsg-address", Inet, Dest::V4, sendmsg_address).module("sctp").seen(Seen::Packet),
-    way("sctp4-udp-encap", Inet, Dest::V4, encapsulated).module("sctp").kernel(5, 11).seen(Seen::Packet),
+    way("sctp4-udp-encap", Inet, Dest::V4, encapsulated)
+        .module("sctp")
+        .kernel(5, 11)
+        .setting("net.sctp.udp_port")
+        .seen(Seen::Packet),
     way("dccp4", Inet, Dest::V4, dccp).module("dccp_ipv4"),
     way("dccp6", Inet6, Dest::V6, dccp).module("dccp_ipv6"),
 ];
@@ -74,10 +81,8 @@ fn connectx_get(ctx: &Ctx) -> Outcome {
     let fd = sctp(ctx, libc::SOCK_STREAM)?;
     let to = ctx.addr()?;
     // struct sctp_getaddrs_old: association, bytes of addresses, the addresses.
-    let mut request = [0_u64; 3];
-    request[1] = to.length().into();
-    request[2] = to.ptr().addr() as u64;
-    let mut len: libc::socklen_t = 24;
+    let mut request = [u64::from(to.length()) << 32, to.ptr().addr() as u64];
+    let mut len: libc::socklen_t = 16;
     let at = request.as_mut_ptr().cast();
     // SAFETY: the structure and the addresses it points to outlive the call.
     let got = unsafe {
@@ -90,17 +95,27 @@ fn connectx_get(ctx: &Ctx) -> Outcome {
 /// One peer said to have two addresses: the association is asked of the first, and the second is probed by the kernel.
 fn connectx_several(ctx: &Ctx) -> Outcome {
     let fd = sctp(ctx, libc::SOCK_SEQPACKET)?;
-    let both = [Addr::v4(ctx.first_v4()?).bytes(), ctx.addr()?.bytes()].concat();
+    let both = [primary(ctx)?.bytes(), ctx.addr()?.bytes()].concat();
     sys::setsockopt(&fd, libc::IPPROTO_SCTP, SCTP_SOCKOPT_CONNECTX, &both)?;
     linger(&fd);
     Ok(Sent { bytes: 0 })
+}
+
+/// The peer's first address. It must differ from the second, so without --first it is a neighbour of it.
+fn primary(ctx: &Ctx) -> Result<Addr, Refused> {
+    let (mut first, to) = (ctx.first_v4()?, ctx.v4()?);
+    if first == to {
+        let [a, b, c, d] = to.ip().octets();
+        first.set_ip(Ipv4Addr::new(a, b, c, d ^ 8));
+    }
+    Ok(Addr::v4(first))
 }
 
 /// The message names the first destination; a control message adds the second.
 fn sendmsg_address(ctx: &Ctx) -> Outcome {
     let fd = sctp(ctx, libc::SOCK_SEQPACKET)?;
     let control = cmsg(libc::IPPROTO_SCTP, SCTP_DSTADDRV4, &ctx.v4()?.ip().octets());
-    let named = Addr::v4(ctx.first_v4()?);
+    let named = primary(ctx)?;
     let sent = Message { to: Some(&named), bytes: &ctx.payload(), control: &control, flags: 0 }.send(&fd)?;
     linger(&fd);
     Ok(sent)

@@ -278,6 +278,26 @@ pub fn clone3(flags: u64, pid: Option<libc::pid_t>) -> Result<libc::pid_t, Refus
     Ok(libc::pid_t::try_from(child).unwrap_or(-1))
 }
 
+/// Runs `act` in a child that shares this process's memory, while this process sleeps until the child ends or execs.
+pub fn vfork(act: impl FnOnce() -> c_int) -> Result<libc::pid_t, Refused> {
+    extern "C" fn start<F: FnOnce() -> c_int>(act: *mut c_void) -> c_int {
+        // SAFETY: the parent passed an `Option<F>` of its own, and sleeps.
+        let act = unsafe { &mut *act.cast::<Option<F>>() };
+        act.take().map_or(127, |act| act())
+    }
+    fn begin<F: FnOnce() -> c_int>(act: F) -> c_int {
+        let mut act = Some(act);
+        let mut stack = vec![0_u128; CHILD_STACK_BYTES / 16];
+        let (top, flags) =
+            (stack.as_mut_ptr_range().end.cast(), libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD);
+        // SAFETY: the stack is the child's alone, and it and `act` live until the child needs them no more.
+        unsafe { libc::clone(start::<F>, top, flags, (&raw mut act).cast()) }
+    }
+    let child = begin(act);
+    call("vfork", child)?;
+    Ok(child)
+}
+
 pub const CLONE_PARENT: u64 = 0x8000;
 
 pub fn pair(kind: c_int) -> Result<(OwnedFd, OwnedFd), Refused> {
@@ -357,6 +377,8 @@ pub fn errno_name(errno: i32) -> String {
     }
 }
 
+/// Enough for a way or an exec.
+const CHILD_STACK_BYTES: usize = 256 * 1024;
 const CMSG_HEADER_BYTES: usize = 16;
 
 const ERRNO_NAMES: &[(i32, &str)] = &[

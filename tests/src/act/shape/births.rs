@@ -31,27 +31,14 @@ fn fork(command: &Command) -> Result<Born, Refused> {
 }
 
 fn vfork(command: &Command, new_session: bool) -> Result<Born, Refused> {
-    struct Shared<'a> {
-        command: &'a Command,
-        new_session: bool,
-    }
-    extern "C" fn child(shared: *mut c_void) -> i32 {
-        // SAFETY: the parent passed its own `Shared` and sleeps until our exec.
-        let shared = unsafe { &*shared.cast::<Shared>() };
-        if shared.new_session {
+    let child = sys::vfork(|| {
+        if new_session {
             // SAFETY: no pointers are passed.
             unsafe { libc::setsid() };
         }
-        shared.command.exec()
-    }
-    let mut shared = Shared { command, new_session };
-    let mut stack = vec![0_u128; STACK_BYTES / 16];
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the stack is the child's alone, and it and `shared` live until the child's exec.
-    let pid =
-        unsafe { libc::clone(child, stack.as_mut_ptr_range().end.cast(), flags, (&raw mut shared).cast()) };
-    sys::call("vfork", pid)?;
-    Ok(Born::Child(pid))
+        command.exec()
+    });
+    child.map(Born::Child)
 }
 
 fn spawn(command: &Command) -> Result<Born, Refused> {
@@ -152,5 +139,3 @@ fn nested(command: &Command, depth: u32) -> Result<Born, Refused> {
     })
     .map(Born::Child)
 }
-
-const STACK_BYTES: usize = 256 * 1024;
