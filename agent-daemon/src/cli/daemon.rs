@@ -1,0 +1,97 @@
+//! `chaperone daemon`: watches and bounds the agents of this host until it is told to end.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::{
+    config::Config,
+    daemon::{self, Options},
+    kernel,
+};
+
+/// Run the daemon in the foreground (systemd, or a terminal).
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directory of chaperone.yaml, agents/ and roles/.
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// Write events to this file instead of the configured one.
+    #[arg(long, value_name = "FILE")]
+    events_file: Option<PathBuf>,
+    /// Answer the command line on this socket instead of the configured one.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Look at the processes of this cgroup (a directory of the unified hierarchy) alone.
+    #[arg(long, value_name = "CGROUP")]
+    scope: Option<PathBuf>,
+    /// Take cgroup mode although BPF LSM is there; `auto` takes the strongest that the host gives.
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+    /// Serve /metrics, /healthz and /readyz here; `off` for nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9669")]
+    metrics: String,
+    /// Log more (-v: what changes, -vv: every client).
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Where refusals are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    #[default]
+    Auto,
+    Cgroup,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<ExitCode> {
+    log_to_stderr(args.verbose);
+    let config = settings(&args)?;
+    let metrics = match args.metrics.as_str() {
+        "off" => None,
+        address => Some(address.parse::<SocketAddr>().map_err(|_| {
+            anyhow::anyhow!("--metrics: `{address}` is neither an address such as 127.0.0.1:9669 nor `off`")
+        })?),
+    };
+    let kernel = kernel::Options { scope: args.scope, without_lsm: args.mode == Mode::Cgroup };
+    // One thread: the pipeline owns all state, and what waits beside it is I/O.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(daemon::run(Options { config, kernel, metrics }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(args: &Args) -> Result<Config> {
+    let file = match &args.config {
+        Some(dir) => dir.join("chaperone.yaml"),
+        None => super::settings_file(),
+    };
+    let mut config = super::load_settings(&file)?;
+    if let Some(dir) = &args.config {
+        config.config_dir.clone_from(dir);
+    }
+    if let Some(file) = &args.events_file {
+        config.events_file.clone_from(file);
+    }
+    if let Some(socket) = &args.socket {
+        config.control_socket.clone_from(socket);
+    }
+    Ok(config)
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::INFO,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    // Under systemd the journal has the time already.
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    if under_systemd {
+        log.without_time().with_ansi(false).init();
+    } else {
+        log.with_ansi(colour).init();
+    }
+}

@@ -1,0 +1,109 @@
+//! What the control socket answers with, as both ends know it.
+
+use agent_common::{identity::Origin, rule::Mode};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{
+        Name,
+        word::{Evidence, ExecId, InstanceId, Word},
+    },
+    identity::lineage::Instance,
+    kernel::Counters,
+};
+
+/// What a process's label says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Labelled {
+    pub origin: Word<Origin>,
+    #[serde(default)]
+    pub evidence: Evidence,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Name>,
+    pub exec_id: ExecId,
+}
+
+/// One process of `/v1/ps`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessView {
+    pub pid: u32,
+    pub ppid: u32,
+    pub uid: u32,
+    pub comm: String,
+    /// Secrets masked; empty for kernel threads and zombies.
+    #[serde(default)]
+    pub argv: Vec<Box<str>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kernel_thread: bool,
+    /// Absent when it has no label (or is gone).
+    #[serde(flatten)]
+    pub label: Option<Labelled>,
+}
+
+/// One agent of `/v1/agents`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentView {
+    pub name: String,
+    pub role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Word<Mode>>,
+    pub owner: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(rename = "match")]
+    pub matches: Vec<serde_json::Value>,
+    /// `FILE:LINE` where it is registered.
+    pub source: String,
+    pub instances: Vec<Instance>,
+}
+
+/// `/v1/status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    /// `lsm` or `cgroup`.
+    pub mode: String,
+    /// Why it is not `lsm`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mode_reason: String,
+    pub started_unix_s: f64,
+    pub events_recorded: u64,
+    pub instances: usize,
+    pub followers: usize,
+    pub policy: PolicyView,
+    pub counters: Counters,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    pub generation: u64,
+    pub agents: usize,
+    pub roles: usize,
+    /// What is wrong with the one on the disk, when it was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// The body of `POST /v1/run`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// The caller's own process when absent; another one for root only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    pub agent: String,
+}
+
+/// What is answered instead of a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub error: String,
+}

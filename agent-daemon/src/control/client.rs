@@ -1,0 +1,99 @@
+//! The control socket's client, for the command line.
+
+use std::{io, path::Path};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::api::Problem;
+
+/// Why the daemon did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no daemon answers at {0} (start it: systemctl start chaperone, or chaperone daemon)")]
+    NoDaemon(String),
+    #[error("you may not use {0}: run this as root, or as a member of the daemon's control_group")]
+    NotPermitted(String),
+    /// The daemon's own words.
+    #[error("{message}")]
+    Refused { status: u16, message: String },
+    #[error("the daemon's answer cannot be read: {0}")]
+    Broken(String),
+}
+
+/// Reads a path as JSON.
+pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Error> {
+    let body = whole(request(socket, Method::GET, path, Bytes::new()).await?).await?;
+    serde_json::from_slice(&body).map_err(|error| Error::Broken(error.to_string()))
+}
+
+/// Reads a path as text.
+pub async fn get_text(socket: &Path, path: &str) -> Result<String, Error> {
+    let body = whole(request(socket, Method::GET, path, Bytes::new()).await?).await?;
+    String::from_utf8(body.to_vec()).map_err(|error| Error::Broken(error.to_string()))
+}
+
+/// Sends JSON to a path that answers with nothing but its consent.
+pub async fn post(socket: &Path, path: &str, body: &impl Serialize) -> Result<(), Error> {
+    let body = serde_json::to_vec(body).map_err(|error| Error::Broken(error.to_string()))?;
+    whole(request(socket, Method::POST, path, body.into()).await?).await.map(drop)
+}
+
+/// Lines as they come, until the daemon ends or `take` answers `false`.
+pub async fn follow(socket: &Path, path: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
+    let mut body = request(socket, Method::GET, path, Bytes::new()).await?.into_body();
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
+        rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        let whole_lines = rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        for line in rest[..whole_lines].split_inclusive(|b| *b == b'\n') {
+            if !take(line.strip_suffix(b"\n").unwrap_or(line)) {
+                return Ok(());
+            }
+        }
+        rest.drain(..whole_lines);
+    }
+    Ok(())
+}
+
+async fn request(socket: &Path, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Error> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::NotPermitted(socket.display().to_string()),
+        _ => Error::NoDaemon(socket.display().to_string()),
+    })?;
+    let broken = |error: hyper::Error| Error::Broken(error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "chaperone")
+        .header("content-type", "application/json")
+        .body(Full::new(body))
+        .map_err(|error| Error::Broken(error.to_string()))?;
+    let response = sender.send_request(request).await.map_err(broken)?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let body = whole(response).await?;
+    let message = serde_json::from_slice(&body).map(|p: Problem| p.error);
+    Err(Error::Refused { status: status.as_u16(), message: message.unwrap_or_else(|_| canonical(status)) })
+}
+
+fn canonical(status: StatusCode) -> String {
+    format!("the daemon answered {status}")
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Bytes, Error> {
+    let body = response.into_body().collect().await.map_err(|error| Error::Broken(error.to_string()))?;
+    Ok(body.to_bytes())
+}

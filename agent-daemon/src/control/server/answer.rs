@@ -1,0 +1,192 @@
+//! One request, one answer: what each path means.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
+use serde::Serialize;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    Service,
+    access::Peer,
+    body::{Answer, Lifetime},
+    processes,
+};
+use crate::{
+    control::{
+        Command, Refusal,
+        api::{Problem, RunRequest},
+    },
+    event::filter::Filter,
+};
+
+type Reply = Response<Answer>;
+
+/// Answers; what cannot be answered says why.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    peer: Option<Peer>,
+    service: &Service,
+    lifetime: Lifetime,
+) -> Reply {
+    let path = request.uri().path().to_owned();
+    let reply = match (peer, request.method(), path.as_str()) {
+        (_, &Method::GET, "/metrics") | (Some(_), &Method::GET, "/v1/metrics") => metrics(service).await,
+        (_, &Method::GET, "/healthz" | "/readyz") => health(service).await,
+        (Some(_), &Method::GET, "/v1/ps") => ps(service).await,
+        (Some(_), &Method::GET, "/v1/agents") => agents(service, None).await,
+        (Some(_), &Method::GET, "/v1/status") => status(service).await,
+        (Some(_), &Method::GET, "/v1/events") => {
+            events(request.uri().query().unwrap_or_default(), service, lifetime).await
+        }
+        (Some(peer), &Method::POST, "/v1/run") => run(request, peer, service).await,
+        (Some(_), &Method::GET, _) if path.starts_with("/v1/agents/") => {
+            agents(service, path.strip_prefix("/v1/agents/").map(str::to_owned)).await
+        }
+        (_, &Method::GET | &Method::POST, _) => Err(problem(StatusCode::NOT_FOUND, "there is nothing at this path")),
+        _ => Err(problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST /v1/run asks")),
+    };
+    reply.unwrap_or_else(|problem| problem)
+}
+
+async fn metrics(service: &Service) -> Result<Reply, Reply> {
+    let text = ask(service, |reply| Command::Metrics { reply }).await?;
+    Ok(whole(StatusCode::OK, "text/plain; version=0.0.4", text))
+}
+
+/// The pipeline answers, so it runs.
+async fn health(service: &Service) -> Result<Reply, Reply> {
+    ask(service, |reply| Command::Labels { pids: Vec::new(), reply }).await?;
+    Ok(whole(StatusCode::OK, "text/plain", "ok\n".to_owned()))
+}
+
+async fn ps(service: &Service) -> Result<Reply, Reply> {
+    let masks = service.masks.clone();
+    let walk = tokio::task::spawn_blocking(move || processes::all(&masks)).await;
+    let mut all = walk.map_err(|_| problem(StatusCode::INTERNAL_SERVER_ERROR, "the walk through /proc failed"))?;
+    // In pieces, so that events get their turn between them.
+    for some in all.chunks_mut(LABELS_PER_COMMAND) {
+        let pids = some.iter().map(|process| process.pid).collect();
+        let labels = ask(service, |reply| Command::Labels { pids, reply }).await?;
+        for (process, label) in some.iter_mut().zip(labels) {
+            process.label = label;
+        }
+    }
+    Ok(json(&all))
+}
+
+async fn agents(service: &Service, name: Option<String>) -> Result<Reply, Reply> {
+    let wanted = name.clone();
+    let mut agents = ask(service, |reply| Command::Agents { name: wanted, reply }).await?;
+    match (name, agents.pop()) {
+        (None, None) => Ok(json(&agents)),
+        (None, Some(last)) => {
+            agents.push(last);
+            Ok(json(&agents))
+        }
+        (Some(_), Some(agent)) => Ok(json(&agent)),
+        (Some(name), None) => Err(problem(StatusCode::NOT_FOUND, format!("there is no agent `{name}`"))),
+    }
+}
+
+async fn status(service: &Service) -> Result<Reply, Reply> {
+    Ok(json(&ask(service, |reply| Command::Status { reply }).await?))
+}
+
+async fn events(query: &str, service: &Service, lifetime: Lifetime) -> Result<Reply, Reply> {
+    let filter = Filter::from_query(query).map_err(|wrong| problem(StatusCode::BAD_REQUEST, wrong))?;
+    let follower = ask(service, |reply| Command::Follow { filter, reply }).await?;
+    lifetime.begin_stream();
+    let body = Answer::Stream { follower, lifetime, ended: false };
+    Ok(response(StatusCode::OK, "application/x-ndjson", body))
+}
+
+async fn run(request: Request<Incoming>, peer: Peer, service: &Service) -> Result<Reply, Reply> {
+    let bad = |what: &str| problem(StatusCode::BAD_REQUEST, what);
+    let body = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await;
+    let body = body.map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
+    let body = body.map_err(|_| problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or was cut off"))?;
+    let wanted: RunRequest = serde_json::from_slice(&body.to_bytes())
+        .map_err(|error| bad(&format!("the body is not {{\"agent\": NAME}}: {error}")))?;
+    let caller = peer.pid.ok_or_else(|| bad("the kernel does not say which process asks"))?;
+    let pid = wanted.pid.unwrap_or(caller);
+    if pid != caller && peer.uid != 0 {
+        return Err(problem(StatusCode::FORBIDDEN, "only root may ask on behalf of another process"));
+    }
+    // An agent must not get out of its instance by way of another process either.
+    let labels = ask(service, |reply| Command::Labels { pids: vec![caller], reply }).await?;
+    if let Some(id) = labels.into_iter().flatten().find_map(|label| label.instance) {
+        return Err(problem(StatusCode::FORBIDDEN, Refusal::InsideInstance(id).to_string()));
+    }
+    match ask(service, |reply| Command::Run { pid, agent: wanted.agent, reply }).await? {
+        Ok(()) => Ok(response(StatusCode::NO_CONTENT, "application/json", Answer::Whole(None))),
+        Err(refusal) => {
+            let status = match refusal {
+                Refusal::NoSuchAgent { .. } => StatusCode::NOT_FOUND,
+                Refusal::InsideInstance(_) => StatusCode::FORBIDDEN,
+                Refusal::Kernel(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Err(problem(status, refusal.to_string()))
+        }
+    }
+}
+
+/// Asks the pipeline and waits for its answer.
+async fn ask<T>(service: &Service, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Reply> {
+    let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending");
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        service.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    };
+    timeout(PIPELINE_TIMEOUT, asked)
+        .await
+        .unwrap_or_else(|_| Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is too busy to answer")))
+}
+
+fn json(value: &impl Serialize) -> Reply {
+    match serde_json::to_string(value) {
+        Ok(text) => whole(StatusCode::OK, "application/json", text + "\n"),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn problem(status: StatusCode, what: impl Into<String>) -> Reply {
+    let text = serde_json::to_string(&Problem { error: what.into() }).unwrap_or_default();
+    whole(status, "application/json", text + "\n")
+}
+
+fn whole(status: StatusCode, content_type: &'static str, text: String) -> Reply {
+    response(status, content_type, Answer::Whole(Some(text.into())))
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Answer) -> Reply {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer for one who is not let in, as bytes: it gets no connection of its own.
+pub(super) fn raw_refusal(why: &str) -> String {
+    raw("403 Forbidden", why)
+}
+
+/// An answer for one who finds no room.
+pub(super) fn raw_busy() -> String {
+    raw("503 Service Unavailable", "too many clients at once; try again")
+}
+
+fn raw(status: &str, why: &str) -> String {
+    let text = serde_json::to_string(&Problem { error: why.to_owned() }).unwrap_or_default();
+    let length = text.len();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
+    )
+}
+
+const LABELS_PER_COMMAND: usize = 512;
+const BODY_BYTES_MAX: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+const PIPELINE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,128 @@
+//! The daemon's life: build, load, put in force, label, serve, run, drain.
+
+mod watch;
+
+use anyhow::{Context, Result};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Config, Documents},
+    control::server::{self, Access},
+    event::{Kind, mask::Masks},
+    identity::lineage::{Image, Lineage},
+    kernel::{self, Kernel},
+    pipeline::{Inputs, Line, Pipeline, Request, host, in_force::InForce},
+    policy,
+    record::{Recorder, file::File},
+};
+
+/// How a daemon is to be run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub config: Config,
+    pub kernel: kernel::Options,
+    /// Where metrics and health are served; `None` for nowhere.
+    pub metrics: Option<std::net::SocketAddr>,
+}
+
+/// Runs until SIGTERM or SIGINT. Returning, it leaves what is enforced to the kernel side.
+pub async fn run(options: Options) -> Result<()> {
+    let Options { config, kernel, metrics } = options;
+    let mut kernel = Kernel::load(&kernel, &config).context("load the kernel side")?;
+    let events = kernel.events().context("open the ring buffer")?;
+
+    let (documents, found) = Documents::read(&config.config_dir);
+    let (registry, table) = policy::build(&documents, found).map_err(|problems| {
+        let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
+        anyhow::anyhow!("the configuration has errors, and at start there is none to fall back on:\n{}", all.join("\n"))
+    })?;
+    kernel.apply(&table, &registry).context("put the configuration in force")?;
+    let found = kernel.label_existing().context("label what runs already")?;
+
+    let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
+    let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
+    let (requests_in, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
+    let (shutdown_in, shutdown) = mpsc::channel(1);
+    let access = Access::of(config.control_group.as_deref())?;
+    let socket = server::bind(&config.control_socket, &access)
+        .with_context(|| format!("listen on {}", config.control_socket.display()))?;
+    let masks = Masks::with_words(&config.mask_words);
+    tokio::spawn(server::serve(socket, access, masks, commands_in.clone()));
+    if let Some(address) = metrics {
+        match TcpListener::bind(address).await {
+            Ok(listener) => drop(tokio::spawn(server::serve_metrics(listener, commands_in))),
+            Err(error) => warn!(%address, %error, "metrics are not served here; `chaperone metrics` still answers"),
+        }
+    }
+    tokio::spawn(watch::configuration(&config.config_dir, requests_in.clone()));
+    tokio::spawn(watch::identifying_files(pipeline.watched(), requests_in.clone()));
+    tokio::spawn(reload_on_signal(requests_in)?);
+    tokio::spawn(end_on_signal(shutdown_in)?);
+
+    pipeline.tell_daemon(Kind::DaemonStarted);
+    pipeline.tell_policy(Kind::PolicyChanged, "start", Vec::new());
+    pipeline.tell_found(&found);
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    info!(mode = ?pipeline.kernel.mode(), agents = pipeline.in_force.agents(), roles = pipeline.in_force.roles(), "ready");
+
+    pipeline.run(Inputs { events, commands, requests, shutdown }).await;
+
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    pipeline.tell_daemon(Kind::DaemonStopped);
+    let _ = std::fs::remove_file(&config.control_socket);
+    info!("ended");
+    Ok(())
+}
+
+fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline> {
+    let file = File::open(&config.events_file, config.events_file_bytes_max)
+        .with_context(|| format!("open the event file {}", config.events_file.display()))?;
+    let mut line = Line {
+        host: host::identify(),
+        record: config.record.clone(),
+        masks: Masks::with_words(&config.mask_words),
+        names: in_force.names.clone(),
+        lineage: Lineage::default(),
+        recorder: Recorder::new(Some(file)),
+        own_addresses: host::addresses(),
+    };
+    line.learn_cgroups();
+    for pid in host::pids() {
+        if let (Some(label), Some(exe)) = (kernel.label(pid), host::exe(pid)) {
+            line.lineage.images.insert(label.exec_id, Image { exe: exe.into(), script: None, pid });
+        }
+    }
+    Ok(Pipeline::new(kernel, line, in_force, config.config_dir.clone()))
+}
+
+fn reload_on_signal(requests: mpsc::Sender<Request>) -> Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            // One reload that waits is enough: it reads what is on the disk by then.
+            let _ = requests.try_send(Request::Reload("sighup"));
+        }
+    })
+}
+
+fn end_on_signal(shutdown: mpsc::Sender<()>) -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = shutdown.send(()).await;
+    })
+}
+
+/// Requests of the watchers that wait; each of them waits in turn.
+const REQUESTS_WAITING_MAX: usize = 4;
+/// Commands that wait for the pipeline; the server's clients wait with them.
+const COMMANDS_WAITING_MAX: usize = 64;

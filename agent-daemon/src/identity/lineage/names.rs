@@ -1,0 +1,89 @@
+//! Names behind the numbers that the kernel side sends, made once per configuration.
+
+use std::collections::HashMap;
+
+use agent_common::rule::Mode;
+
+use crate::event::{
+    Name,
+    word::{UNKNOWN, Word},
+};
+
+/// Agent, role and rule names by number.
+#[derive(Clone, Debug)]
+pub struct Names {
+    agents: HashMap<u32, Name>,
+    roles: HashMap<u32, (Name, Mode)>,
+    /// By policy id and place in the role's list: text and `FILE:LINE`.
+    rules: HashMap<(u32, u16), (Name, Name)>,
+    /// The configuration before this one: events decided under it may still be under way.
+    before: Option<Box<Self>>,
+    unknown: Name,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let (agents, roles, rules) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { agents, roles, rules, before: None, unknown: Name::from(UNKNOWN) }
+    }
+}
+
+impl Names {
+    /// Adds an agent.
+    pub fn add_agent(&mut self, id: u32, name: &str) {
+        self.agents.insert(id, Name::from(name));
+    }
+
+    /// Adds a role.
+    pub fn add_role(&mut self, id: u32, name: &str, mode: Mode) {
+        self.roles.insert(id, (Name::from(name), mode));
+    }
+
+    /// Adds a rule: its text and `FILE:LINE`.
+    pub fn add_rule(&mut self, policy: u32, index: u16, text: Name, source: Name) {
+        self.rules.insert((policy, index), (text, source));
+    }
+
+    /// Keeps the names that were in force until now, for events that are still under way.
+    pub fn follow(&mut self, mut previous: Self) {
+        previous.before = None;
+        self.before = Some(Box::new(previous));
+    }
+
+    /// The agent's name, or `unknown`.
+    #[must_use]
+    pub fn agent(&self, id: u32) -> Name {
+        self.find(|names| names.agents.get(&id)).unwrap_or(&self.unknown).clone()
+    }
+
+    /// The role's name, or `unknown`.
+    #[must_use]
+    pub fn role(&self, id: u32) -> Name {
+        self.find(|names| names.roles.get(&id)).map_or(&self.unknown, |(name, _)| name).clone()
+    }
+
+    /// The role's mode.
+    #[must_use]
+    pub fn mode(&self, role: u32) -> Option<Word<Mode>> {
+        self.find(|names| names.roles.get(&role)).map(|(_, mode)| Word::from(*mode))
+    }
+
+    /// A rule's text and where it stands.
+    #[must_use]
+    pub fn rule(&self, policy: u32, index: u16) -> (Name, Option<Name>) {
+        match self.find(|names| names.rules.get(&(policy, index))) {
+            Some((text, source)) => (text.clone(), Some(source.clone()).filter(|s| !s.is_empty())),
+            None => (self.unknown(), None),
+        }
+    }
+
+    /// The word for what is not known.
+    #[must_use]
+    pub fn unknown(&self) -> Name {
+        self.unknown.clone()
+    }
+
+    fn find<'a, T>(&'a self, of: impl Fn(&'a Self) -> Option<&'a T>) -> Option<&'a T> {
+        of(self).or_else(|| self.before.as_deref().and_then(of))
+    }
+}

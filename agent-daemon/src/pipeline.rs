@@ -1,0 +1,436 @@
+//! The straight line of an event, and the one owner of all state: events, commands, reloads and time come in here.
+
+pub mod host;
+pub mod in_force;
+mod line;
+mod loss;
+
+use std::{path::PathBuf, time::Duration};
+
+use agent_common::identity::Origin;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+use tracing::{error, info, warn};
+
+pub use self::line::{Host, Line};
+use self::{in_force::InForce, loss::Losses};
+use crate::{
+    config::{Documents, problem::Problems},
+    control::{
+        Command, Refusal,
+        api::{AgentView, Labelled, PolicyView, Status},
+    },
+    event::{
+        Event, Kind, Name, Subject,
+        local::{self, Policy},
+        word::{Evidence, ExecId, InstanceId, Word},
+    },
+    identity::discovery::Running,
+    kernel::{Counters, Kernel, KernelMode},
+    policy,
+    record::metrics::{self, Gauges},
+};
+
+/// Everything the daemon knows and may change, owned by one task.
+pub struct Pipeline {
+    pub kernel: Kernel,
+    pub line: Line,
+    pub in_force: InForce,
+    config_dir: PathBuf,
+    /// Tells the watcher where files that identify agents may appear.
+    watched: watch::Sender<Vec<PathBuf>>,
+    started: std::time::SystemTime,
+    losses: Losses,
+    ticks: u64,
+    /// Problems of the last configuration, if it was refused.
+    rejected: Option<Problems>,
+}
+
+/// What reaches the pipeline from outside.
+pub struct Inputs {
+    /// Records as the kernel side sent them.
+    pub events: mpsc::Receiver<Vec<u8>>,
+    pub commands: mpsc::Receiver<Command>,
+    pub requests: mpsc::Receiver<Request>,
+    /// Asks for the end; dropping the sender does too.
+    pub shutdown: mpsc::Receiver<()>,
+}
+
+/// What the daemon's own watchers ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Read the configuration again; the word says what brought it about.
+    Reload(&'static str),
+    /// Look again at the files that identify agents.
+    Identify,
+}
+
+impl Pipeline {
+    /// A pipeline with its configuration already in force.
+    #[must_use]
+    pub fn new(kernel: Kernel, line: Line, in_force: InForce, config_dir: PathBuf) -> Self {
+        let watched = watch::Sender::new(kernel.watched().iter().cloned().collect());
+        let (started, losses) = (std::time::SystemTime::now(), Losses::default());
+        Self { kernel, line, in_force, config_dir, watched, started, losses, ticks: 0, rejected: None }
+    }
+
+    /// Where files that identify agents may appear or be replaced, now and after every change.
+    #[must_use]
+    pub fn watched(&self) -> watch::Receiver<Vec<PathBuf>> {
+        self.watched.subscribe()
+    }
+
+    /// Runs until it is asked to end or the kernel side is gone; what is still in the ring buffer's queue is recorded.
+    pub async fn run(&mut self, mut inputs: Inputs) {
+        let mut batch = Vec::with_capacity(BATCH_EVENTS_MAX);
+        let mut tick = interval_at(Instant::now() + TICK, TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                count = inputs.events.recv_many(&mut batch, BATCH_EVENTS_MAX) => match count {
+                    0 => {
+                        error!("the ring buffer's reader is gone; what is enforced stays in force");
+                        break;
+                    }
+                    _ => self.take(&mut batch),
+                },
+                Some(command) = inputs.commands.recv() => self.answer(command),
+                Some(request) = inputs.requests.recv() => match request {
+                    Request::Reload(trigger) => self.reload(trigger),
+                    Request::Identify => self.identify(),
+                },
+                _ = tick.tick() => self.tick(),
+                _ = inputs.shutdown.recv() => break,
+            }
+        }
+        self.drain(&mut inputs, &mut batch).await;
+    }
+
+    fn take(&mut self, batch: &mut Vec<Vec<u8>>) {
+        let offset = host::boot_offset_ns();
+        for record in batch.drain(..) {
+            self.line.take(&record, offset);
+        }
+        self.line.recorder.flush();
+    }
+
+    async fn drain(&mut self, inputs: &mut Inputs, batch: &mut Vec<Vec<u8>>) {
+        let deadline = Instant::now() + DRAIN_MAX;
+        // What the kernel side submitted before now is still coming through its reader.
+        while let Ok(1..) = tokio::time::timeout(DRAIN_QUIET, inputs.events.recv_many(batch, BATCH_EVENTS_MAX)).await {
+            self.take(batch);
+            if Instant::now() > deadline {
+                warn!("events kept coming while the daemon was to end: the rest is left to the kernel's counters");
+                break;
+            }
+        }
+        self.tick();
+    }
+
+    fn tick(&mut self) {
+        // From here and not from a task of its own: a pipeline that hangs must not look alive.
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
+        match self.kernel.counters() {
+            Ok(counters) => self.count_losses(&counters),
+            Err(error) => warn!(%error, "the kernel side's counters cannot be read"),
+        }
+        if self.line.lineage.cgroups.take_missed() {
+            self.line.learn_cgroups();
+        }
+        if let Some(file) = &mut self.line.recorder.file {
+            file.follow_name();
+        }
+        self.line.recorder.followers.sweep();
+        self.ticks += 1;
+        if self.ticks % TICKS_PER_REAP == 0 {
+            self.reap();
+        }
+        self.line.own_addresses = host::addresses();
+    }
+
+    fn count_losses(&mut self, counters: &Counters) {
+        let recorder = &self.line.recorder;
+        let unwritten = recorder.file.as_ref().map_or(0, crate::record::file::File::unwritten);
+        let lost = self.losses.since_last(counters, &recorder.metrics.undecodable, unwritten);
+        if !lost.is_empty() {
+            warn!(?lost, "events were lost");
+            self.line.tell_now(Event { kind: Kind::EventsLost, lost: Some(lost), ..Event::default() });
+        }
+    }
+
+    /// Puts the configuration in force as it now lies on the disk, or leaves what is in force.
+    fn reload(&mut self, trigger: &'static str) {
+        let (documents, found) = Documents::read(&self.config_dir);
+        match policy::build(&documents, found) {
+            Err(problems) => self.reject(trigger, problems.0.iter().map(|p| p.to_string().into()).collect(), Some(problems)),
+            Ok((registry, table)) => {
+                if self.in_force.is_same(&registry, &table) {
+                    self.rejected = None;
+                    return;
+                }
+                if let Err(error) = self.kernel.apply(&table, &registry) {
+                    self.reject(trigger, vec![format!("{error:#}").into()], None);
+                    return;
+                }
+                self.in_force.succeed(registry, table);
+                self.publish_watched();
+                self.line.names = self.in_force.names.clone();
+                self.rejected = None;
+                self.line.recorder.metrics.policy_changed += 1;
+                info!(trigger, agents = self.in_force.agents(), roles = self.in_force.roles(), "configuration is in force");
+                self.tell_policy(Kind::PolicyChanged, trigger, Vec::new());
+            }
+        }
+    }
+
+    /// A file that identifies an agent may have been replaced or have appeared.
+    fn identify(&mut self) {
+        if let Err(error) = self.kernel.identify(&self.in_force.registry) {
+            warn!(error = format!("{error:#}"), "the files that identify agents cannot be looked up; what was known stays");
+        }
+        self.publish_watched();
+    }
+
+    fn publish_watched(&self) {
+        let now: Vec<PathBuf> = self.kernel.watched().iter().cloned().collect();
+        self.watched.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+    }
+
+    fn reject(&mut self, trigger: &str, texts: Vec<Box<str>>, problems: Option<Problems>) {
+        self.line.recorder.metrics.policy_rejected += 1;
+        for problem in &texts {
+            warn!(trigger, "configuration refused: {problem}");
+        }
+        if problems.is_some() && problems == self.rejected {
+            return;
+        }
+        self.rejected = problems;
+        self.tell_policy(Kind::PolicyRejected, trigger, texts);
+    }
+
+    /// Records what configuration is in force, or why the new one is not.
+    pub fn tell_policy(&mut self, kind: Kind, trigger: &str, problems: Vec<Box<str>>) {
+        let policy = Policy {
+            trigger: trigger.into(),
+            generation: self.in_force.generation,
+            agents: self.in_force.agents(),
+            roles: self.in_force.roles(),
+            problems,
+        };
+        self.line.tell_now(Event { kind, policy: Some(policy), ..Event::default() });
+    }
+
+    /// Records the daemon's start or end.
+    pub fn tell_daemon(&mut self, kind: Kind) {
+        let daemon = local::Daemon {
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: self.mode().into(),
+            mode_reason: self.kernel.reason().into(),
+            pid: std::process::id(),
+            kernel: host::kernel_release().into(),
+            agents: self.in_force.agents(),
+            roles: self.in_force.roles(),
+        };
+        self.line.tell_now(Event { kind, daemon: Some(daemon), ..Event::default() });
+    }
+
+    /// Records the agents that were found running.
+    pub fn tell_found(&mut self, found: &[Running]) {
+        self.learn_instances();
+        for running in found {
+            let label = &running.seed.label;
+            let Some(instance) = running.begins else { continue };
+            let exe = running.exe.as_ref().map(|path| Name::from(path.to_string_lossy()));
+            let names = &self.line.names;
+            let subject = Subject {
+                origin: Word::from_raw(label.origin),
+                evidence: Evidence(label.evidence),
+                instance: InstanceId::some(label.instance),
+                agent: Some(names.agent(instance.agent)),
+                role: Some(names.role(instance.role)),
+                exec_id: ExecId(label.exec_id),
+                parent_exec_id: ExecId(label.parent_exec_id),
+                pid: running.pid,
+                comm: running.comm.as_str().into(),
+                exe,
+                ..Subject::default()
+            };
+            self.line.tell_now(Event { kind: Kind::AgentFound, subject: Some(subject), ..Event::default() });
+        }
+    }
+
+    fn reap(&mut self) {
+        let known: Vec<_> = self.line.lineage.instances().map(|i| (i.instance, i.clone())).collect();
+        let ended = self.kernel.reap().unwrap_or_else(|error| {
+            warn!(error = format!("{error:#}"), "instances that ran before the daemon cannot be looked after");
+            Vec::new()
+        });
+        for id in ended.into_iter().map(InstanceId) {
+            let instance = known.iter().find(|(known, _)| *known == id).map(|(_, instance)| instance);
+            let subject = Subject {
+                origin: Origin::Agent.into(),
+                instance: Some(id),
+                agent: instance.map(|i| i.agent.clone()),
+                role: instance.map(|i| i.role.clone()),
+                pid: instance.map_or(0, |i| i.root_pid),
+                exe: instance.and_then(|i| i.exe.clone()),
+                ..Subject::default()
+            };
+            self.line.lineage.forget(id);
+            self.line.tell_now(Event { kind: Kind::AgentEnded, subject: Some(subject), ..Event::default() });
+        }
+    }
+
+    fn mode(&self) -> &'static str {
+        match self.kernel.mode() {
+            KernelMode::Lsm => "lsm",
+            KernelMode::Cgroup => "cgroup",
+        }
+    }
+
+    /// Who asks may have gone away meanwhile: an answer that nobody takes is no error.
+    fn answer(&mut self, command: Command) {
+        match command {
+            Command::Labels { pids, reply } => {
+                let _ = reply.send(pids.iter().map(|pid| self.labelled(*pid)).collect());
+            }
+            Command::Agents { name, reply } => {
+                let _ = reply.send(self.agents(name.as_deref()));
+            }
+            Command::Status { reply } => {
+                let _ = reply.send(self.status());
+            }
+            Command::Metrics { reply } => {
+                let gauges = self.gauges();
+                let text = metrics::render(&self.line.recorder.metrics, &gauges);
+                let _ = reply.send(text);
+            }
+            Command::Run { pid, agent, reply } => {
+                let _ = reply.send(self.expect_run(pid, &agent));
+            }
+            Command::Follow { filter, reply } => {
+                let _ = reply.send(self.line.recorder.followers.add(filter));
+            }
+        }
+    }
+
+    fn labelled(&self, pid: u32) -> Option<Labelled> {
+        let label = self.kernel.label(pid)?;
+        let names = &self.line.names;
+        let inside = label.instance != 0 || label.agent != 0;
+        Some(Labelled {
+            origin: Word::from_raw(label.origin),
+            evidence: Evidence(label.evidence),
+            instance: InstanceId::some(label.instance),
+            agent: inside.then(|| names.agent(label.agent)),
+            role: inside.then(|| names.role(label.role)),
+            exec_id: ExecId(label.exec_id),
+        })
+    }
+
+    fn expect_run(&mut self, pid: u32, agent: &str) -> Result<(), Refusal> {
+        let Some(agent) = self.in_force.registry.agent_named(agent) else {
+            let known = self.in_force.registry.agents().map(|a| a.name.clone()).collect();
+            return Err(Refusal::NoSuchAgent { name: agent.to_owned(), known });
+        };
+        if let Some(id) = self.kernel.label(pid).and_then(|label| InstanceId::some(label.instance)) {
+            return Err(Refusal::InsideInstance(id));
+        }
+        self.kernel.expect_run(pid, agent.id, agent.role_id).map_err(|error| Refusal::Kernel(format!("{error:#}")))
+    }
+
+    fn agents(&mut self, name: Option<&str>) -> Vec<AgentView> {
+        self.learn_instances();
+        let registry = &self.in_force.registry;
+        let wanted = registry.agents().filter(|agent| name.is_none_or(|name| agent.name == name));
+        wanted
+            .map(|agent| AgentView {
+                name: agent.name.clone(),
+                role: agent.role.clone(),
+                owner: agent.owner.clone(),
+                version: agent.version.clone(),
+                description: agent.description.clone(),
+                matches: agent.matches.iter().filter_map(|m| serde_json::to_value(m).ok()).collect(),
+                source: agent.source.to_string(),
+                mode: self.line.names.mode(agent.role_id),
+                instances: self.line.lineage.instances().filter(|i| *i.agent == *agent.name).cloned().collect(),
+            })
+            .collect()
+    }
+
+    fn learn_instances(&mut self) {
+        match self.kernel.instances() {
+            Ok(table) => self.line.lineage.take_instances(&table, &self.line.names),
+            Err(error) => warn!(%error, "the kernel side's instances cannot be read"),
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        self.learn_instances();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            mode: self.mode().to_owned(),
+            mode_reason: self.kernel.reason().to_owned(),
+            started_unix_s: unix_seconds(self.started),
+            events_recorded: self.line.recorder.metrics.recorded,
+            instances: self.line.lineage.instances().count(),
+            followers: self.line.recorder.followers.len(),
+            policy: PolicyView {
+                generation: self.in_force.generation,
+                agents: self.in_force.agents(),
+                roles: self.in_force.roles(),
+                problems: self.rejected.iter().flat_map(|p| &p.0).map(ToString::to_string).collect(),
+            },
+            counters: self.kernel.counters().unwrap_or_default(),
+        }
+    }
+
+    fn gauges(&mut self) -> Gauges {
+        self.learn_instances();
+        let counters = self.kernel.counters().unwrap_or_default();
+        let recorder = &self.line.recorder;
+        let mut gauges = Gauges {
+            version: env!("CARGO_PKG_VERSION"),
+            mode: self.mode().to_owned(),
+            started_unix_s: unix_seconds(self.started),
+            generation: self.in_force.generation,
+            agents: self.in_force.agents(),
+            roles: self.in_force.roles(),
+            followers: recorder.followers.len(),
+            followers_cut: recorder.followers.cut(),
+            unwritten: recorder.file.as_ref().map_or(0, crate::record::file::File::unwritten),
+            cgroups: self.line.lineage.cgroups.len(),
+            images: self.line.lineage.images.len(),
+            resident_bytes: host::resident_bytes(),
+            submitted: counters.submitted,
+            lost: counters.lost,
+            named: counters.named,
+            ..Gauges::default()
+        };
+        for instance in self.line.lineage.instances() {
+            *gauges.instances.entry(instance.agent.to_string()).or_default() += 1;
+            gauges.tasks += instance.tasks;
+        }
+        gauges
+    }
+}
+
+fn unix_seconds(time: std::time::SystemTime) -> f64 {
+    time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Events taken per wake: enough that a storm costs one write per batch, few enough that commands get their turn.
+const BATCH_EVENTS_MAX: usize = 256;
+/// How often instances that ran before the daemon are looked after: a walk through /proc while there are any.
+const TICKS_PER_REAP: u64 = 5;
+const TICK: Duration = Duration::from_secs(1);
+/// At the end, this long without an event means that none is left.
+const DRAIN_QUIET: Duration = Duration::from_millis(50);
+const DRAIN_MAX: Duration = Duration::from_secs(5);

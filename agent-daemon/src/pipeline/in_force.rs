@@ -1,0 +1,72 @@
+//! The configuration in force: registry, table, and the names that events are given from them.
+
+use agent_common::rule::Mode;
+
+use crate::{
+    event::Name,
+    identity::{lineage::Names, registry::Registry},
+    policy::table::Table,
+};
+
+/// Registry and table that the kernel side was given last.
+#[derive(Clone, Debug, Default)]
+pub struct InForce {
+    pub registry: Registry,
+    pub table: Table,
+    pub names: Names,
+    /// Counts configurations put in force, from 1.
+    pub generation: u64,
+}
+
+impl InForce {
+    /// The first configuration.
+    #[must_use]
+    pub fn new(registry: Registry, table: Table) -> Self {
+        let names = names(&registry, &table);
+        Self { registry, table, names, generation: 1 }
+    }
+
+    /// Takes the place of what was in force until now.
+    pub fn succeed(&mut self, mut registry: Registry, table: Table) {
+        let mut names = names(&registry, &table);
+        names.follow(std::mem::take(&mut self.names));
+        registry.succeed(std::mem::take(&mut self.registry));
+        *self = Self { registry, table, names, generation: self.generation + 1 };
+    }
+
+    /// Whether another configuration would change nothing.
+    #[must_use]
+    pub fn is_same(&self, registry: &Registry, table: &Table) -> bool {
+        table.diff(&self.table).is_empty()
+            && table.names.rules == self.table.names.rules
+            && self.registry.agents().eq(registry.agents())
+    }
+
+    /// How many agents are registered.
+    #[must_use]
+    pub fn agents(&self) -> usize {
+        self.registry.agents().len()
+    }
+
+    /// How many roles are in force, the built-in one included.
+    #[must_use]
+    pub fn roles(&self) -> usize {
+        self.table.roles.len()
+    }
+}
+
+fn names(registry: &Registry, table: &Table) -> Names {
+    let mut names = Names::default();
+    for agent in registry.agents() {
+        names.add_agent(agent.id, &agent.name);
+    }
+    for (id, name) in registry.roles() {
+        let policy = table.roles.get(&id);
+        let mode = policy.and_then(|p| Mode::from_raw(p.mode)).unwrap_or(Mode::Enforce);
+        names.add_role(id, name, mode);
+    }
+    for ((policy, index), rule) in &table.names.rules {
+        names.add_rule(*policy, *index, Name::from(rule.text.as_str()), Name::from(rule.place.to_string()));
+    }
+    names
+}

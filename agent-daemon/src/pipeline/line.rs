@@ -1,0 +1,94 @@
+//! One event's straight line: bytes → event → who and by which rule → recorded.
+
+use std::net::IpAddr;
+
+use super::host;
+use crate::{
+    config::Record,
+    event::{
+        Event, Name, handed_off,
+        mask::Masks,
+        word::Time,
+    },
+    identity::lineage::{Lineage, Names},
+    kernel::hooks::{self, Head, Reading, Undecodable},
+    record::{
+        Recorder,
+        scope::{self, Wanted},
+    },
+};
+
+/// What the line needs: no kernel, no clock, so that recorded bytes give the same events again.
+#[derive(Debug)]
+pub struct Line {
+    pub host: Host,
+    pub record: Record,
+    pub masks: Masks,
+    pub names: Names,
+    pub lineage: Lineage,
+    pub recorder: Recorder,
+    /// Addresses of this host: a connect to them leads to somebody here.
+    pub own_addresses: Vec<IpAddr>,
+}
+
+/// Which host, and which of its boots.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    pub name: Name,
+    pub boot_id: Name,
+}
+
+impl Line {
+    /// Takes one record; `boot_offset_ns` leads from the record's clock to the time of day.
+    pub fn take(&mut self, bytes: &[u8], boot_offset_ns: u64) {
+        if let Err(Undecodable { reason }) = self.try_take(bytes, boot_offset_ns) {
+            self.recorder.metrics.undecodable(reason);
+        }
+    }
+
+    fn try_take(&mut self, bytes: &[u8], boot_offset_ns: u64) -> Result<(), Undecodable> {
+        let head = Head::read(bytes)?;
+        let wanted = scope::wanted(&self.record, head.layout, &head.header);
+        if wanted == Wanted::No {
+            self.recorder.metrics.received(head.kind, head.header.subject.origin);
+            return Ok(());
+        }
+        let argv = matches!(wanted, Wanted::Yes { argv: true });
+        let mut event = hooks::decode(&head, bytes, &Reading { boot_offset_ns, argv, masks: &self.masks })?;
+        self.recorder.metrics.received(head.kind, head.header.subject.origin);
+        self.lineage.learn(&event);
+        self.lineage.attribute(&mut event, &self.names);
+        self.recorder.metrics.judged(&event);
+        self.trace_hand_off(&mut event);
+        match wanted {
+            Wanted::Yes { .. } => self.tell(event),
+            Wanted::IfItTouchesAnAgent if event.touches_an_agent() => self.tell(event),
+            Wanted::IfItTouchesAnAgent | Wanted::ToLearn | Wanted::No => {}
+        }
+        Ok(())
+    }
+
+    fn trace_hand_off(&self, event: &mut Event) {
+        if let Some((address, port)) = event.network.as_ref().and_then(|n| n.address.zip(n.port)) {
+            event.handed_off = handed_off::by_endpoint(address, port, &self.own_addresses).map(Name::from);
+        }
+    }
+
+    /// Records an event of the daemon's own at once, with the time of now.
+    pub fn tell_now(&mut self, event: Event) {
+        self.tell(Event { time: Time::now(), ..event });
+        self.recorder.flush();
+    }
+
+    fn tell(&mut self, mut event: Event) {
+        event.host = self.host.name.clone();
+        event.boot_id = self.host.boot_id.clone();
+        self.recorder.append(&mut event);
+    }
+
+    /// Reads the paths of all cgroups that there are.
+    pub fn learn_cgroups(&mut self) {
+        let cgroups = &mut self.lineage.cgroups;
+        host::walk_cgroups(&mut |id, path| cgroups.insert(id, path));
+    }
+}

@@ -1,0 +1,53 @@
+//! Where events go: the file, those who follow, and the counters.
+
+pub mod file;
+pub mod followers;
+pub mod metrics;
+pub mod scope;
+
+use self::{file::File, followers::Followers, metrics::Metrics};
+use crate::event::Event;
+
+/// All sinks, written to by the pipeline alone.
+#[derive(Debug)]
+pub struct Recorder {
+    pub file: Option<File>,
+    pub followers: Followers,
+    pub metrics: Metrics,
+    seq: u64,
+    line: Vec<u8>,
+}
+
+impl Recorder {
+    /// With no file, events go to followers and counters only.
+    #[must_use]
+    pub fn new(file: Option<File>) -> Self {
+        Self {
+            file,
+            followers: Followers::default(),
+            metrics: Metrics::default(),
+            seq: 0,
+            line: Vec::with_capacity(4096),
+        }
+    }
+
+    /// Numbers the event and hands it to every sink. What has to reach the disk does so at [`Recorder::flush`].
+    pub fn append(&mut self, event: &mut Event) {
+        self.seq += 1;
+        event.seq = self.seq;
+        self.metrics.recorded += 1;
+        self.line.clear();
+        event.write_line(&mut self.line);
+        if let Some(file) = &mut self.file {
+            file.append(&self.line);
+        }
+        self.followers.offer(event, &self.line);
+    }
+
+    /// Ends a batch: what was appended is written.
+    pub fn flush(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.flush();
+        }
+    }
+}
