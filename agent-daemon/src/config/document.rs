@@ -137,6 +137,10 @@ pub struct Network {
     /// The most specific rule decides; the order does not matter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
+    /// What rules name that cannot be read otherwise, so that it is checked all the same.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub unfinished: Vec<Spanned<String>>,
 }
 
 /// Defaults of single kinds of socket. Those left out follow `network.default`, but for `netlink` (allow) and

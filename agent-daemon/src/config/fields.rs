@@ -1,5 +1,7 @@
 //! Reads typed values from a document's nodes, reporting whatever does not fit and going on.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use super::{
     problem::{Problem, Problems, nearest, nearest_name, quoted},
     yaml::{Data, Node},
@@ -10,7 +12,8 @@ pub struct Fields<'a> {
     node: &'a Node,
     /// What the mapping is called in a report.
     what: &'static str,
-    entries: Vec<(&'a str, &'a Node, &'a Node)>,
+    /// Key and value by name.
+    entries: BTreeMap<&'a str, (&'a Node, &'a Node)>,
     known: Vec<&'static str>,
     missing: Vec<&'static str>,
 }
@@ -21,17 +24,17 @@ impl<'a> Fields<'a> {
         let Data::Map(pairs) = &node.data else {
             return wrong_kind(node, what, "a mapping", problems);
         };
-        let mut entries: Vec<(&str, &Node, &Node)> = Vec::new();
+        let mut entries: BTreeMap<&str, (&Node, &Node)> = BTreeMap::new();
         for (key, value) in pairs {
             let Data::Scalar { text, .. } = &key.data else {
                 wrong_kind::<()>(key, "a field name", "a text", problems);
                 continue;
             };
-            match entries.iter().find(|(name, ..)| name == text) {
-                None => entries.push((text, key, value)),
-                Some((_, first, _)) => {
+            match entries.entry(text) {
+                Entry::Vacant(entry) => drop(entry.insert((key, value))),
+                Entry::Occupied(first) => {
                     let what = format!("field {} stands here a second time", quoted(text));
-                    let remedy = format!("keep one; the first is on line {}", first.place.line);
+                    let remedy = format!("keep one; the first is on line {}", first.get().0.place.line);
                     problems.push(Problem::new(&key.place, what, remedy));
                 }
             }
@@ -42,11 +45,7 @@ impl<'a> Fields<'a> {
     /// The value of a field that may be left out; an explicit null counts as left out.
     pub fn get(&mut self, name: &'static str) -> Option<&'a Node> {
         self.known.push(name);
-        self.entries
-            .iter()
-            .find(|(key, ..)| *key == name)
-            .map(|(_, _, value)| *value)
-            .filter(|v| !v.data.is_null())
+        self.entries.get(name).map(|(_, value)| *value).filter(|value| !value.data.is_null())
     }
 
     /// The value of a field that must be there.
@@ -61,20 +60,18 @@ impl<'a> Fields<'a> {
     /// Every entry that nobody asked for yet, for mappings whose keys are free.
     #[must_use]
     pub fn rest(&self) -> Vec<(&'a str, &'a Node, &'a Node)> {
-        self.entries.iter().filter(|(key, ..)| !self.known.contains(key)).copied().collect()
+        let unknown = self.entries.iter().filter(|(key, _)| !self.known.contains(*key));
+        unknown.map(|(key, (name, value))| (*key, *name, *value)).collect()
     }
 
     /// Reports unknown and missing fields; a misspelt field is not reported as missing too.
     pub fn finish(self, problems: &mut Problems) {
-        for (name, key, _) in self.rest() {
+        let mut misspelt = Vec::new();
+        for (name, key, _) in self.rest().into_iter().take(UNKNOWN_FIELDS_TOLD_MAX) {
             let what = format!("{} has no field {}", self.what, quoted(name));
             problems.push(Problem::new(&key.place, what, nearest(name, self.known.iter().copied())));
+            misspelt.extend(nearest_name(name, self.known.iter().copied()));
         }
-        let misspelt: Vec<&str> = self
-            .rest()
-            .iter()
-            .filter_map(|(name, ..)| nearest_name(name, self.known.iter().copied()))
-            .collect();
         for name in self.missing.iter().filter(|name| !misspelt.contains(name)) {
             let what = format!("{} lacks the field `{name}`", self.what);
             problems.push(Problem::new(&self.node.place, what, format!("add `{name}: …`")));
@@ -186,5 +183,7 @@ fn wrong_kind<T>(node: &Node, what: &str, expected: &str, problems: &mut Problem
     None
 }
 
+/// More unknown fields than that are no slip of the pen.
+const UNKNOWN_FIELDS_TOLD_MAX: usize = 100;
 /// Longer than any path, name or sentence that belongs here.
 const TEXT_CHARS_MAX: usize = 4096;

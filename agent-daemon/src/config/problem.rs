@@ -115,18 +115,27 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything wrong with the configuration, in the order of the files.
+/// Everything wrong with the configuration, each once, in the order of the files; at most [`PROBLEMS_MAX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
+    /// Adds a problem, unless it is told already.
     pub fn push(&mut self, problem: Problem) {
-        if !self.0.contains(&problem) {
-            self.0.push(problem);
+        if self.0.len() > PROBLEMS_MAX || self.0.contains(&problem) {
+            return;
         }
+        let full = self.0.len() == PROBLEMS_MAX;
+        let remedy = format!("mend these {PROBLEMS_MAX} first");
+        self.0.push(if full {
+            Problem::new(&problem.place, "there are more mistakes than are told", remedy)
+        } else {
+            problem
+        });
     }
 
+    /// Adds all of another.
     pub fn extend(&mut self, more: Self) {
         more.0.into_iter().for_each(|problem| self.push(problem));
     }
@@ -141,9 +150,7 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(value);
         }
-        for problem in &mut self.0 {
-            problem.source = texts.line(&problem.place);
-        }
+        texts.quote(&mut self.0);
         self.0.sort();
         Err(self)
     }
@@ -165,11 +172,17 @@ impl std::error::Error for Problems {}
 pub struct Texts(pub BTreeMap<Arc<str>, Arc<str>>);
 
 impl Texts {
-    /// The line at a place: printable, and short enough for a terminal.
-    fn line(&self, place: &Place) -> Option<String> {
-        let text = self.0.get(&place.file)?;
-        let line = text.lines().nth(place.line.checked_sub(1)? as usize)?;
-        Some(printable(line, SOURCE_CHARS_MAX.max(place.column as usize)))
+    /// Gives each problem its line: printable, and short enough for a terminal.
+    fn quote(&self, problems: &mut [Problem]) {
+        let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for problem in problems {
+            let Some((file, text)) = self.0.get_key_value(&problem.place.file) else { continue };
+            let lines = files.entry(file).or_insert_with(|| text.lines().collect());
+            let index = (problem.place.line as usize).checked_sub(1);
+            let line = index.and_then(|index| lines.get(index));
+            let chars_max = SOURCE_CHARS_MAX.max(problem.place.column as usize);
+            problem.source = line.map(|line| printable(line, chars_max));
+        }
     }
 }
 
@@ -198,7 +211,10 @@ pub fn nearest_name<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))
+        .filter(|(distance, name)| {
+            let (short, long) = (wrong.len().min(name.len()), wrong.len().max(name.len()));
+            *distance < short && *distance <= 1.max(long / 3)
+        })
         .min()
         .map(|(_, name)| name)
 }
@@ -228,6 +244,8 @@ fn is_direction_mark(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Nobody reads more at once, and a file of rubbish must not cost more.
+pub const PROBLEMS_MAX: usize = 500;
 const QUOTED_CHARS_MAX: usize = 80;
 const SOURCE_CHARS_MAX: usize = 160;
 const NAMES_LISTED_MAX: usize = 12;

@@ -36,16 +36,17 @@ pub fn document(node: &Node, problems: &mut Problems) -> Option<Document> {
         Some(_) => top.need("metadata").and_then(|node| metadata(node, problems)),
     };
     let spec = top.need("spec");
-    let document = match kind? {
-        Kind::Agent => spec.and_then(|node| agent_spec(node, problems)).and_then(|spec| {
+    let document = match kind {
+        None => None,
+        Some(Kind::Agent) => spec.and_then(|node| agent_spec(node, problems)).and_then(|spec| {
             let (api_version, metadata) = (version?, metadata?);
             Some(Document::Agent(AgentDocument { api_version, kind: AgentKind::Agent, metadata, spec }))
         }),
-        Kind::Role => spec.and_then(|node| role_spec(node, problems)).and_then(|spec| {
+        Some(Kind::Role) => spec.and_then(|node| role_spec(node, problems)).and_then(|spec| {
             let (api_version, metadata) = (version?, metadata?);
             Some(Document::Role(RoleDocument { api_version, kind: RoleKind::Role, metadata, spec }))
         }),
-        Kind::Daemon => spec.and_then(|node| settings::config(node, problems)).map(Document::Daemon),
+        Some(Kind::Daemon) => spec.and_then(|node| settings::config(node, problems)).map(Document::Daemon),
     };
     top.finish(problems);
     document
@@ -100,10 +101,7 @@ fn agent_spec(node: &Node, problems: &mut Problems) -> Option<AgentSpec> {
     let description = fields.get("description").and_then(|node| fields::text(node, "description", problems));
     let owner = fields.need("owner").and_then(|node| fields::text(node, "owner", problems));
     let version = fields.get("version").and_then(|node| fields::text(node, "version", problems));
-    let role = match fields.get("role") {
-        None => Some(None),
-        Some(node) => name(node, "role", problems).map(Some),
-    };
+    let role = fields.get("role").and_then(|node| name(node, "role", problems));
     let mut matches = Vec::new();
     for item in fields.get("match").map_or(&[][..], |node| fields::items(node, "match", problems)) {
         if let Some(value) = match_spec(item, problems) {
@@ -111,7 +109,8 @@ fn agent_spec(node: &Node, problems: &mut Problems) -> Option<AgentSpec> {
         }
     }
     fields.finish(problems);
-    Some(AgentSpec { description, owner: owner?, version, role: role?, matches })
+    // What cannot be read is reported; the rest goes on, so that it is checked too.
+    Some(AgentSpec { description, owner: owner.unwrap_or_default(), version, role, matches })
 }
 
 fn match_spec(node: &Node, problems: &mut Problems) -> Option<MatchSpec> {
@@ -156,17 +155,22 @@ fn role_spec(node: &Node, problems: &mut Problems) -> Option<RoleSpec> {
     });
     let network = fields.need("network").and_then(|node| network(node, problems));
     fields.finish(problems);
-    Some(RoleSpec { description, mode: mode?, network: network? })
+    Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network? })
 }
 
 fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
     let mut fields = Fields::of(node, "network", problems)?;
     let default = fields.need("default").and_then(|node| answer(node, "default", problems));
     let defaults = fields.get("defaults").and_then(|node| defaults(node, problems)).unwrap_or_default();
-    let items = fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems));
-    let rules: Vec<_> = items.iter().filter_map(|item| rule(item, problems)).collect();
+    let (mut rules, mut unfinished) = (Vec::new(), Vec::new());
+    for item in fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems)) {
+        match rule(item, problems) {
+            Ok(rule) => rules.push(rule),
+            Err(to) => unfinished.extend(to),
+        }
+    }
     fields.finish(problems);
-    Some(Network { default: default?, defaults, rules })
+    Some(Network { default: default.unwrap_or(Answer::Deny), defaults, rules, unfinished })
 }
 
 fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
@@ -186,22 +190,28 @@ fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
     Some(defaults)
 }
 
-fn rule(node: &Node, problems: &mut Problems) -> Option<RuleSpec> {
-    let mut fields = Fields::of(node, "a rule", problems)?;
+/// A rule, or what it names when the rest of it cannot be read.
+fn rule(node: &Node, problems: &mut Problems) -> Result<RuleSpec, Option<Spanned<String>>> {
+    let mut fields = Fields::of(node, "a rule", problems).ok_or(None)?;
     let to = fields.need("to").and_then(|node| {
         Some(Spanned { value: fields::text(node, "to", problems)?, place: node.place.clone() })
     });
-    let protocol = match fields.get("protocol") {
-        None => Some(None),
-        Some(node) => {
-            let words: Vec<_> = Protocol::ALL.iter().map(|protocol| (protocol.name(), *protocol)).collect();
-            fields::word(node, "protocol", &words, problems)
-                .map(|value| Some(Spanned { value, place: node.place.clone() }))
-        }
-    };
+    let protocol = fields.get("protocol").map(|node| {
+        let words: Vec<_> = Protocol::ALL.iter().map(|protocol| (protocol.name(), *protocol)).collect();
+        let value = fields::word(node, "protocol", &words, problems)?;
+        Some(Spanned { value, place: node.place.clone() })
+    });
     let verdict = fields.need("verdict").and_then(|node| answer(node, "verdict", problems));
     fields.finish(problems);
-    Some(RuleSpec { to: to?, protocol: protocol?, verdict: verdict?, place: Some(node.place.clone()) })
+    match (to, protocol, verdict) {
+        (Some(to), None, Some(verdict)) => {
+            Ok(RuleSpec { to, protocol: None, verdict, place: Some(node.place.clone()) })
+        }
+        (Some(to), Some(Some(protocol)), Some(verdict)) => {
+            Ok(RuleSpec { to, protocol: Some(protocol), verdict, place: Some(node.place.clone()) })
+        }
+        (to, ..) => Err(to),
+    }
 }
 
 fn answer(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Answer> {

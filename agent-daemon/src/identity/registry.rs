@@ -188,4 +188,3 @@ impl Past {
 
 /// Removed names that are kept: an event is decoded within seconds, a reload removes a handful.
 const PAST_MAX: usize = 1024;
-

@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 
 use agent_common::{
     identity::{HASH_START, hash_step},
-    rule::{
-        Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES,
-        UnixKey,
-    },
+    rule::{Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UnixKey},
     verdict::Verdict,
 };
 
 use super::{
     parse::{self, Target},
-    table::{RuleText, Table},
+    table::{RuleText, Table, unix_bytes},
 };
 use crate::config::{
     document::{Answer, Network, Protocol, RoleDocument, RuleSpec},
@@ -49,6 +46,11 @@ pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
         let what = format!("the role has {} rules, at most {RULES_PER_ROLE_MAX}", network.rules.len());
         problems.push(Problem::new(&role.metadata.name.place, what, "join addresses to prefixes"));
         return draft;
+    }
+    for to in &network.unfinished {
+        if let Err(fault) = parse::target(&to.value) {
+            problems.push(fault.at(&to.place));
+        }
     }
     for (index, rule) in network.rules.iter().enumerate() {
         draft.texts.push(RuleText { text: rule_text(rule), place: place(rule).clone() });
@@ -188,15 +190,6 @@ fn insert<K: Ord>(
     let first = &texts[usize::from(first.index)];
     let what = format!("this names the same as `{}`, with another verdict", first.text);
     Err(Problem::new(place(rule), what, format!("keep one; the other is at {}", first.place)))
-}
-
-/// A unix socket's name as a key has it, padded with NUL.
-#[must_use]
-pub fn unix_bytes(name: &[u8]) -> [u8; UNIX_NAME_BYTES] {
-    let mut bytes = [0; UNIX_NAME_BYTES];
-    let kept = name.len().min(UNIX_NAME_BYTES);
-    bytes[..kept].copy_from_slice(&name[..kept]);
-    bytes
 }
 
 fn rule_text(rule: &RuleSpec) -> String {

@@ -6,7 +6,10 @@ use agent_common::{
     verdict::Hits,
 };
 
-use super::{draft::unix_bytes, parse::Prefix, table::Table};
+use super::{
+    address::Prefix,
+    table::{Table, unix_bytes},
+};
 
 /// A rule that names an act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_common::rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey};
+use agent_common::rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey};
 
 use crate::config::problem::Place;
 
@@ -104,6 +104,15 @@ pub struct Keys {
     pub prefixes: Vec<(u32, PrefixKey)>,
     pub unix: Vec<(u32, UnixKey)>,
     pub sockets: Vec<SocketKey>,
+}
+
+/// A unix socket's name as a key has it, padded with NUL.
+#[must_use]
+pub fn unix_bytes(name: &[u8]) -> [u8; UNIX_NAME_BYTES] {
+    let mut bytes = [0; UNIX_NAME_BYTES];
+    let kept = name.len().min(UNIX_NAME_BYTES);
+    bytes[..kept].copy_from_slice(&name[..kept]);
+    bytes
 }
 
 fn added<K: Ord + Copy, V: PartialEq + Copy>(new: &BTreeMap<K, V>, old: &BTreeMap<K, V>) -> BTreeMap<K, V> {
