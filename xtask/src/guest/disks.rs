@@ -25,6 +25,8 @@ pub fn write_input(
 ) -> Result<()> {
     let file = File::create(to).with_context(|| format!("make {}", to.display()))?;
     let mut archive = Builder::new(BufWriter::new(file));
+    // The guest unpacks with busybox, which does not know GNU sparse entries.
+    archive.sparse(false);
     for program in product.iter().flat_map(|product| product.programs()) {
         let name = program.file_name().context("a program has a name")?;
         add_path(&mut archive, program, &Path::new("usr/local/bin").join(name))?;
