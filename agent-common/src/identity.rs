@@ -130,7 +130,8 @@ pub struct FileKey {
     pub ino: u64,
     /// The kernel's own encoding: major << 20 | minor.
     pub dev: u32,
-    /// Guards against a reused inode number; 0 where the file system keeps none.
+    /// Tells apart files that had the same number one after the other. 0 in the keys of `FILES`, where
+    /// [`Match::generation`] is compared instead, since not every file system shows it to user space.
     pub generation: u32,
 }
 const _: () = assert!(size_of::<FileKey>() == 16);
@@ -145,7 +146,8 @@ pub struct Match {
     pub entry: u16,
     /// Bits of [`match_flags`].
     pub flags: u16,
-    pub _pad: u32,
+    /// The file's `i_generation`, which guards against a reused inode number; 0 where user space cannot read it.
+    pub generation: u32,
 }
 const _: () = assert!(size_of::<Match>() == 16);
 

@@ -4,7 +4,9 @@
 //! constants, so a pointer that came with a BTF type keeps it along [`load`].
 
 use agent_common::{identity::FileKey, offsets::Offsets};
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_ancestor_cgroup_id, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
+};
 
 /// Filled by the daemon before loading.
 #[unsafe(no_mangle)]
@@ -19,6 +21,12 @@ static HOST_MNT_NS: u32 = 0;
 /// Bytes of `struct upid`.
 #[unsafe(no_mangle)]
 static UPID_BYTES: u32 = 0;
+
+/// Level (depth) and id of the one cgroup whose processes are looked at; level 0 for the whole host.
+#[unsafe(no_mangle)]
+static SCOPE_LEVEL: u32 = 0;
+#[unsafe(no_mangle)]
+static SCOPE_ID: u32 = 0;
 
 /// An untyped kernel pointer.
 pub type Ptr = *const u8;
@@ -42,6 +50,15 @@ pub fn frozen(field: *const u32) -> usize {
 #[inline(always)]
 pub fn cgroup_mode() -> bool {
     frozen(&raw const CGROUP_MODE) != 0
+}
+
+/// Whether the current task is to be looked at at all.
+#[inline(always)]
+pub fn in_scope() -> bool {
+    let level = frozen(&raw const SCOPE_LEVEL);
+    // SAFETY: takes a number.
+    level == 0
+        || unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) } == frozen(&raw const SCOPE_ID) as u64
 }
 
 #[inline(always)]

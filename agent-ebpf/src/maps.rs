@@ -104,6 +104,9 @@ pub static PATHS: HashMap<u64, Match> = HashMap::with_max_entries(limits::PATHS_
 #[map]
 pub static CGROUP_NAMES: HashMap<CgroupName, Match> =
     HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
+/// Hashes of whole cgroup paths that are agents.
+#[map]
+pub static CGROUP_PATHS: HashMap<u64, Match> = HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
 /// Live cgroups that are agents, by id; children inherit. Written here at birth, by the daemon for older ones.
 #[map]
 pub static CGROUPS: HashMap<u64, CgroupAgent> = HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);

@@ -9,12 +9,12 @@ use agent_common::{
         process::{Exit, Fork},
         record,
     },
-    identity::{CgroupName, Label},
-    limits::CGROUP_NAME_BYTES,
+    identity::{CgroupName, Label, Match},
+    limits::{CGROUP_NAME_BYTES, PATH_BYTES_MAX},
 };
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_kernel_str},
+    helpers::generated::bpf_get_current_pid_tgid,
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -22,7 +22,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Ptr, offset},
-    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUPS, CgroupAgent, SEEDS},
+    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUP_PATHS, CGROUPS, CgroupAgent, SEEDS},
     subject,
 };
 
@@ -36,6 +36,9 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     let child: Ptr = ctx.arg::<*const u8>(0);
     let flags: u64 = ctx.arg(1);
+    if !kernel::in_scope() {
+        return 0;
+    }
     let Some(parent) = subject::current() else {
         emit::count(Counter::BornUnlabelled);
         return 0;
@@ -65,6 +68,9 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: Ptr = ctx.arg::<*const u8>(0);
+    if !kernel::in_scope() {
+        return 0;
+    }
     emit::count(Counter::TasksEnded);
     // SAFETY: takes nothing.
     let ids = unsafe { bpf_get_current_pid_tgid() };
@@ -127,17 +133,16 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     }
     let node: Ptr = kernel::load(cgroup, offset!(cgroup_kn));
     let id: u64 = kernel::load(node, offset!(kernfs_id));
-    let name: Ptr = kernel::load(node, offset!(kernfs_name));
-    let mut key = CgroupName([0; CGROUP_NAME_BYTES]);
-    // SAFETY: the buffer has the size that is said; the helper checks the source.
-    unsafe { bpf_probe_read_kernel_str((&raw mut key).cast(), CGROUP_NAME_BYTES as u32, name.cast()) };
-    // SAFETY: entries of a map stay readable for the program's run.
-    let found = match unsafe { CGROUP_NAMES.get(&key) } {
-        Some(found) => Some(*found),
+    let found = match by_name(node) {
+        Some(found) => Some(found),
+        None => by_path(ctx.arg::<*const u8>(1)),
+    };
+    let found = match found {
+        Some(found) => Some(found),
         None => {
             let parent: Ptr = kernel::load(node, offset!(kernfs_parent));
             let parent_id: u64 = kernel::read(parent, offset!(kernfs_id)).unwrap_or(0);
-            // SAFETY: as above.
+            // SAFETY: entries of a map stay readable for the program's run.
             unsafe { CGROUPS.get(&parent_id) }.map(|parent| parent.found)
         }
     };
@@ -145,6 +150,26 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
         let _ = CGROUPS.insert(&id, &CgroupAgent { found, instance: 0 }, u64::from(BPF_ANY));
     }
     0
+}
+
+#[inline(always)]
+fn by_name(node: Ptr) -> Option<Match> {
+    let name: Ptr = kernel::load(node, offset!(kernfs_name));
+    let mut key = CgroupName([0; CGROUP_NAME_BYTES]);
+    kernel::read_str((&raw mut key).cast(), CGROUP_NAME_BYTES as u32, name);
+    // SAFETY: entries of a map stay readable for the program's run.
+    unsafe { CGROUP_NAMES.get(&key) }.copied()
+}
+
+/// By the whole path below the hierarchy's root.
+#[inline(always)]
+fn by_path(path: Ptr) -> Option<Match> {
+    let scratch = emit::acquire()?;
+    let bytes = kernel::read_str(scratch.path.bytes.as_mut_ptr(), PATH_BYTES_MAX as u32, path);
+    let hash = scratch.path.hash_prefix(bytes);
+    emit::release(scratch);
+    // SAFETY: entries of a map stay readable for the program's run.
+    unsafe { CGROUP_PATHS.get(&hash) }.copied()
 }
 
 /// A cgroup is gone, and its id with it.

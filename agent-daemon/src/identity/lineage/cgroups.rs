@@ -80,7 +80,8 @@ pub fn unit(path: &str) -> Option<&str> {
 }
 
 /// What container runtimes put before the id in a scope's name.
-const RUNTIMES: &[&str] = &["docker-", "cri-containerd-", "libpod-", "crio-", "podman-", "nerdctl-", "containerd-"];
+const RUNTIMES: &[&str] =
+    &["docker-", "cri-containerd-", "libpod-", "crio-", "podman-", "nerdctl-", "containerd-"];
 
 /// Docker, containerd, CRI-O and podman all name containers by 256 random bits.
 const CONTAINER_ID_CHARS: usize = 64;

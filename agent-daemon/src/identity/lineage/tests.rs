@@ -48,7 +48,10 @@ fn later_events_of_an_image_carry_its_executable_and_the_instance_is_known() {
     let mut later = event(Kind::NetConnect);
     lineage.attribute(&mut later, &names);
     let subject = later.subject.unwrap();
-    assert_eq!((subject.agent.as_deref(), subject.role.as_deref()), (Some("invoice-bot"), Some("invoice-review")));
+    assert_eq!(
+        (subject.agent.as_deref(), subject.role.as_deref()),
+        (Some("invoice-bot"), Some("invoice-review"))
+    );
     assert_eq!(subject.exe.as_deref(), Some("/opt/bot"));
     assert_eq!(lineage.agent_of(5).map(|n| &**n), Some("invoice-bot"));
 

@@ -34,6 +34,9 @@ use crate::{
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task: Ptr = ctx.arg::<*const u8>(0);
     let bprm: Ptr = ctx.arg::<*const u8>(2);
+    if !kernel::in_scope() {
+        return 0;
+    }
     let script = kernel::load::<usize>(bprm, offset!(bprm_filename))
         != kernel::load::<usize>(bprm, offset!(bprm_interp));
     let label = match subject::current() {
@@ -95,7 +98,7 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         role: label.pending_role,
         entry: label.pending_entry,
         flags: label.pending_flags,
-        _pad: 0,
+        generation: 0,
     };
     label.pending_agent = 0;
     label.pending_how = 0;

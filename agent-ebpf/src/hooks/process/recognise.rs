@@ -55,9 +55,13 @@ pub fn note(label: &mut Label, found: &Match, how: Recognised) {
 /// package manager has just put there is known before the daemon has seen it.
 #[inline(always)]
 pub fn file(file: Ptr) -> Option<Match> {
-    let key = kernel::file_key(file);
+    let mut key = kernel::file_key(file);
+    let generation = key.generation;
+    key.generation = 0;
     // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(found) = unsafe { FILES.get(&key) } {
+    if let Some(found) = unsafe { FILES.get(&key) }
+        && (found.generation == 0 || found.generation == generation)
+    {
         return Some(*found);
     }
     let dentry: Ptr = kernel::load(kernel::field(file, offset!(file_path)), offset!(path_dentry));

@@ -1,0 +1,144 @@
+//! What identifies agents on this host: files, paths and cgroups, as the registry names them and they lie here now.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use agent_common::{
+    identity::{Match, hash_bytes, match_flags},
+    limits,
+};
+
+use super::{
+    naming::{self, Files},
+    registry::{MatchSpec, Registry},
+};
+
+/// What identifies agents, as it was resolved.
+#[derive(Clone, Debug, Default)]
+pub struct Identities {
+    pub files: BTreeMap<(u64, u32), Match>,
+    pub paths: BTreeMap<u64, Match>,
+    pub basenames: BTreeSet<[u8; limits::BASENAME_BYTES]>,
+    pub cgroup_names: BTreeMap<[u8; limits::CGROUP_NAME_BYTES], Match>,
+    /// Hashes of paths below the hierarchy's root.
+    pub cgroup_paths: BTreeMap<u64, Match>,
+    /// Live cgroups by id.
+    pub cgroups: BTreeMap<u64, Match>,
+    /// Where a file that identifies an agent may appear or be replaced.
+    pub watched: BTreeSet<PathBuf>,
+}
+
+/// What the registry names, as it lies on the host now. A file that is not there is known by its path when it comes.
+#[must_use]
+pub fn resolve(registry: &Registry, login_programs: &[PathBuf]) -> Identities {
+    let files = Files::now();
+    let mut found = Identities::default();
+    let mut containers = Vec::new();
+    for agent in registry.agents() {
+        for (entry, spec) in agent.matches.iter().enumerate() {
+            let mut identity =
+                Match { agent: agent.id, role: agent.role_id, entry: entry as u16, flags: 0, generation: 0 };
+            match spec {
+                MatchSpec::Exe(path) => found.add_file(&files, path, identity),
+                MatchSpec::Unit(unit) => found.add_cgroup_name(unit, identity),
+                MatchSpec::Cgroup(path) => {
+                    found.cgroup_paths.insert(hash_bytes(path.as_os_str().as_bytes()), identity);
+                }
+                MatchSpec::Container(id) => {
+                    identity.flags = match_flags::CONTAINER;
+                    containers.push((id.clone(), identity));
+                }
+            }
+        }
+    }
+    for path in login_programs.iter().filter(|path| path.exists()) {
+        let flags = match_flags::LOGIN_PROGRAM;
+        // Agent 1 stands for no agent: the flag alone counts.
+        found.add_file(&files, path, Match { agent: 1, flags, ..Match::default() });
+    }
+    if let Ok(root) = naming::cgroup_root() {
+        found.add_live_cgroups(&root, &root, None, &containers);
+    }
+    found
+}
+
+impl Identities {
+    /// The agent that a file is, by identity or by path.
+    #[must_use]
+    pub fn file(&self, key: (u64, u32), path: &Path) -> Option<Match> {
+        let by_path = || self.paths.get(&hash_bytes(path.as_os_str().as_bytes()));
+        self.files.get(&key).or_else(by_path).copied()
+    }
+
+    fn add_file(&mut self, files: &Files, path: &Path, mut identity: Match) {
+        self.watched.extend(naming::directories(path));
+        self.add_path(path, identity);
+        if let Some(file) = files.find(path) {
+            self.add_path(&file.canonical, identity);
+            identity.generation = file.generation;
+            self.files.insert((file.key.ino, file.key.dev), identity);
+        }
+    }
+
+    fn add_path(&mut self, path: &Path, identity: Match) {
+        self.paths.insert(hash_bytes(path.as_os_str().as_bytes()), identity);
+        if let Some(name) = path.file_name() {
+            self.basenames.insert(padded(name.as_bytes()));
+        }
+    }
+
+    fn add_cgroup_name(&mut self, name: &str, identity: Match) {
+        self.cgroup_names.insert(padded(name.as_bytes()), identity);
+    }
+
+    /// Walks the hierarchy: a cgroup is an agent's by its name, its path, its container id, or its parent.
+    fn add_live_cgroups(
+        &mut self,
+        root: &Path,
+        directory: &Path,
+        inherited: Option<Match>,
+        containers: &[(String, Match)],
+    ) {
+        let name = directory.file_name().unwrap_or_default().as_bytes();
+        let below = Path::new("/").join(directory.strip_prefix(root).unwrap_or(directory));
+        let mut identity = self.cgroup_names.get(&padded::<{ limits::CGROUP_NAME_BYTES }>(name)).copied();
+        identity =
+            identity.or_else(|| self.cgroup_paths.get(&hash_bytes(below.as_os_str().as_bytes())).copied());
+        if identity.is_none() {
+            let text = String::from_utf8_lossy(name);
+            identity = containers.iter().find(|(id, _)| contains_id(&text, id)).map(|(_, found)| *found);
+            if let Some(identity) = identity {
+                // By its whole name from here on, so that it is known at once when it is restarted.
+                self.cgroup_names.insert(padded(name), identity);
+            }
+        }
+        let identity = identity.or(inherited);
+        if let Some(identity) = identity
+            && let Ok(metadata) = std::fs::metadata(directory)
+        {
+            self.cgroups.insert(metadata.ino(), identity);
+        }
+        let Ok(children) = std::fs::read_dir(directory) else { return };
+        for child in children.flatten() {
+            if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.add_live_cgroups(root, &child.path(), identity, containers);
+            }
+        }
+    }
+}
+
+/// Whether a cgroup's name holds a container's id (`docker-<id>.scope`, `<id>`, `cri-containerd-<id>.scope`).
+fn contains_id(name: &str, id: &str) -> bool {
+    name.split(['-', '.', ':']).any(|part| part.len() >= 12 && part.starts_with(id))
+}
+
+/// Zero padded; cut so that a closing NUL stays, as bpf_probe_read_kernel_str leaves it.
+fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    let kept = text.len().min(N - 1);
+    bytes[..kept].copy_from_slice(&text[..kept]);
+    bytes
+}

@@ -1,0 +1,175 @@
+//! Typed handles on BPF maps: the contract's plain structs in and out, missing keys as `None`.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key},
+};
+use bytemuck::{Pod, Zeroable};
+
+/// A struct of the contract as aya takes it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Raw<T>(pub T);
+
+// SAFETY: `bytemuck::Pod` asks for at least what `aya::Pod` asks for, and the wrapper is transparent.
+unsafe impl<T: Pod> aya::Pod for Raw<T> {}
+
+/// A hash map.
+pub struct Hash<K: Pod, V: Pod> {
+    map: HashMap<MapData, Raw<K>, Raw<V>>,
+    name: &'static str,
+}
+
+impl<K: Pod, V: Pod> Hash<K, V> {
+    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
+        let map = HashMap::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?;
+        Ok(Self { map, name })
+    }
+
+    pub fn get(&self, key: K) -> Result<Option<V>> {
+        match self.map.get(&Raw(key), 0) {
+            Ok(Raw(value)) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read map {}", self.name)),
+        }
+    }
+
+    pub fn put(&mut self, key: K, value: V) -> Result<()> {
+        self.map
+            .insert(Raw(key), Raw(value), 0)
+            .with_context(|| format!("write map {}: its bound may be reached", self.name))
+    }
+
+    /// Removes a key; one that is not there is no error.
+    pub fn remove(&mut self, key: K) -> Result<()> {
+        match self.map.remove(&Raw(key)) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error).with_context(|| format!("remove from map {}", self.name)),
+        }
+    }
+
+    /// All entries; one that is removed meanwhile may be missing.
+    pub fn entries(&self) -> Vec<(K, V)> {
+        self.map.iter().filter_map(Result::ok).map(|(Raw(key), Raw(value))| (key, value)).collect()
+    }
+}
+
+/// A trie by longest prefix.
+pub struct Trie<K: Pod, V: Pod> {
+    map: LpmTrie<MapData, Raw<K>, Raw<V>>,
+    name: &'static str,
+}
+
+impl<K: Pod, V: Pod> Trie<K, V> {
+    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
+        let map = LpmTrie::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?;
+        Ok(Self { map, name })
+    }
+
+    pub fn put(&mut self, bits: u32, key: K, value: V) -> Result<()> {
+        self.map
+            .insert(&Key::new(bits, Raw(key)), Raw(value), 0)
+            .with_context(|| format!("write map {}: its bound may be reached", self.name))
+    }
+
+    pub fn remove(&mut self, bits: u32, key: K) -> Result<()> {
+        match self.map.remove(&Key::new(bits, Raw(key))) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("remove from map {}", self.name)),
+        }
+    }
+}
+
+/// Sums the per-CPU slots of a counter array.
+pub struct Counts(PerCpuArray<MapData, u64>);
+
+impl Counts {
+    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
+        Ok(Self(PerCpuArray::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?))
+    }
+
+    pub fn get(&self, slot: u32) -> Result<u64> {
+        Ok(self.0.get(&slot, 0).context("read a counter")?.iter().sum())
+    }
+}
+
+/// An array of numbers.
+pub struct Slots(Array<MapData, u32>);
+
+impl Slots {
+    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
+        Ok(Self(Array::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?))
+    }
+
+    pub fn set(&mut self, slot: u32, value: u32) -> Result<()> {
+        self.0.set(slot, value, 0).context("write a setting")
+    }
+}
+
+/// Task storage, which aya has no wrapper for: looked up by pidfd.
+pub struct TaskStorage(MapData);
+
+impl TaskStorage {
+    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
+        match take(ebpf, name)? {
+            Map::Unsupported(data) => Ok(Self(data)),
+            _ => Err(anyhow!("map {name} is not task storage")),
+        }
+    }
+
+    /// The value of a live process; `None` when it is gone or has none.
+    pub fn get<T: Pod>(&self, pid: u32) -> Option<T> {
+        let pidfd = pidfd(pid)?;
+        let key = pidfd.as_raw_fd();
+        let mut value = T::zeroed();
+        let attributes = LookUp {
+            map: self.0.fd().as_fd().as_raw_fd(),
+            _pad: 0,
+            key: (&raw const key) as u64,
+            value: (&raw mut value) as u64,
+            flags: 0,
+        };
+        const BPF_MAP_LOOKUP_ELEM: nix::libc::c_long = 1;
+        // SAFETY: the attributes have the layout of this command, and key and value outlive the call.
+        let status = unsafe {
+            nix::libc::syscall(
+                nix::libc::SYS_bpf,
+                BPF_MAP_LOOKUP_ELEM,
+                &raw const attributes,
+                size_of::<LookUp>(),
+            )
+        };
+        (status == 0).then_some(value)
+    }
+}
+
+/// `union bpf_attr` for BPF_MAP_LOOKUP_ELEM.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct LookUp {
+    map: RawFd,
+    _pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn pidfd(pid: u32) -> Option<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: takes numbers.
+    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: a descriptor that the kernel has just given to this process.
+    (fd >= 0).then(|| unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
+}

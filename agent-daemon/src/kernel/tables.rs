@@ -1,0 +1,160 @@
+//! The only writer of policy and identity maps.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use agent_common::{
+    identity::{Basename, CgroupName, FileKey, Match},
+    rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
+};
+use anyhow::Result;
+use aya::Ebpf;
+use bytemuck::{Pod, Zeroable};
+
+use super::raw::{Hash, Trie};
+use crate::{
+    identity::{
+        identified::{Identities, resolve},
+        registry::Registry,
+    },
+    policy::table::Table,
+};
+
+/// The value of `CGROUPS`, as `agent-ebpf/src/maps.rs` has it.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct CgroupAgent {
+    pub found: Match,
+    pub instance: u64,
+}
+
+/// The maps that this file writes.
+pub struct Tables {
+    roles: Hash<u32, Policy>,
+    exact: Hash<ExactKey, Rule>,
+    prefixes: Trie<PrefixKey, Rule>,
+    unix: Trie<UnixKey, Rule>,
+    sockets: Hash<SocketKey, Rule>,
+    files: Hash<FileKey, Match>,
+    paths: Hash<u64, Match>,
+    basenames: Hash<Basename, u32>,
+    cgroup_names: Hash<CgroupName, Match>,
+    cgroup_paths: Hash<u64, Match>,
+    cgroups: Hash<u64, CgroupAgent>,
+    in_force: Table,
+    identified: Identities,
+}
+
+impl Tables {
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            roles: Hash::take(ebpf, "ROLES")?,
+            exact: Hash::take(ebpf, "EXACT_RULES")?,
+            prefixes: Trie::take(ebpf, "PREFIX_RULES")?,
+            unix: Trie::take(ebpf, "UNIX_RULES")?,
+            sockets: Hash::take(ebpf, "SOCKET_RULES")?,
+            files: Hash::take(ebpf, "FILES")?,
+            paths: Hash::take(ebpf, "PATHS")?,
+            basenames: Hash::take(ebpf, "BASENAMES")?,
+            cgroup_names: Hash::take(ebpf, "CGROUP_NAMES")?,
+            cgroup_paths: Hash::take(ebpf, "CGROUP_PATHS")?,
+            cgroups: Hash::take(ebpf, "CGROUPS")?,
+            in_force: Table::default(),
+            identified: Identities::default(),
+        })
+    }
+
+    /// Puts a policy in force: its rules are written beside the old ones, then each role is pointed at them with one
+    /// write, then the old rules go. Where a write fails the roles still point at their old rules.
+    pub fn apply(&mut self, table: &Table) -> Result<()> {
+        let diff = table.diff(&self.in_force);
+        for (key, rule) in &diff.add.exact {
+            self.exact.put(*key, *rule)?;
+        }
+        for ((bits, key), rule) in &diff.add.prefixes {
+            self.prefixes.put(*bits, *key, *rule)?;
+        }
+        for ((bits, key), rule) in &diff.add.unix {
+            self.unix.put(*bits, *key, *rule)?;
+        }
+        for (key, rule) in &diff.add.sockets {
+            self.sockets.put(*key, *rule)?;
+        }
+        for (role, policy) in &diff.add.roles {
+            self.roles.put(*role, *policy)?;
+        }
+        for role in &diff.remove.roles {
+            self.roles.remove(*role)?;
+        }
+        for key in &diff.remove.exact {
+            self.exact.remove(*key)?;
+        }
+        for (bits, key) in &diff.remove.prefixes {
+            self.prefixes.remove(*bits, *key)?;
+        }
+        for (bits, key) in &diff.remove.unix {
+            self.unix.remove(*bits, *key)?;
+        }
+        for key in &diff.remove.sockets {
+            self.sockets.remove(*key)?;
+        }
+        self.in_force = table.clone();
+        Ok(())
+    }
+
+    /// Points the identity maps at what the registry names, as it lies on the host now.
+    pub fn identify(&mut self, registry: &Registry, login_programs: &[PathBuf]) -> Result<()> {
+        let new = resolve(registry, login_programs);
+        let old = std::mem::take(&mut self.identified);
+        for (key, found) in &new.files {
+            self.files.put(file_key(*key), *found)?;
+        }
+        for (hash, found) in &new.paths {
+            self.paths.put(*hash, *found)?;
+        }
+        for name in &new.basenames {
+            self.basenames.put(Basename(*name), 1)?;
+        }
+        for (name, found) in &new.cgroup_names {
+            self.cgroup_names.put(CgroupName(*name), *found)?;
+        }
+        for (hash, found) in &new.cgroup_paths {
+            self.cgroup_paths.put(*hash, *found)?;
+        }
+        for (id, found) in &new.cgroups {
+            let instance = self.cgroups.get(*id)?.map_or(0, |entry| entry.instance);
+            self.cgroups.put(*id, CgroupAgent { found: *found, instance })?;
+        }
+        for key in old.files.keys().filter(|key| !new.files.contains_key(key)) {
+            self.files.remove(file_key(*key))?;
+        }
+        for hash in old.paths.keys().filter(|hash| !new.paths.contains_key(hash)) {
+            self.paths.remove(*hash)?;
+        }
+        for name in old.basenames.iter().filter(|name| !new.basenames.contains(*name)) {
+            self.basenames.remove(Basename(*name))?;
+        }
+        for name in old.cgroup_names.keys().filter(|name| !new.cgroup_names.contains_key(*name)) {
+            self.cgroup_names.remove(CgroupName(*name))?;
+        }
+        for hash in old.cgroup_paths.keys().filter(|hash| !new.cgroup_paths.contains_key(hash)) {
+            self.cgroup_paths.remove(*hash)?;
+        }
+        for id in old.cgroups.keys().filter(|id| !new.cgroups.contains_key(id)) {
+            self.cgroups.remove(*id)?;
+        }
+        self.identified = new;
+        Ok(())
+    }
+
+    pub fn identified(&self) -> &Identities {
+        &self.identified
+    }
+
+    pub fn roles(&self) -> BTreeMap<u32, Policy> {
+        self.roles.entries().into_iter().collect()
+    }
+}
+
+fn file_key((ino, dev): (u64, u32)) -> FileKey {
+    FileKey { ino, dev, generation: 0 }
+}
