@@ -151,7 +151,7 @@ pub struct Defaults {
     /// Unix sockets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unix: Option<Answer>,
-    /// Netlink: it reaches the kernel, not another machine.
+    /// Netlink messages to the kernel; those between processes belong to `family`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netlink: Option<Answer>,
     /// Vsock: the hypervisor and sibling machines.

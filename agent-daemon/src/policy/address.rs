@@ -1,6 +1,6 @@
 //! Addresses, prefixes and ports: the part of a rule's `to` that names internet endpoints.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::problem::{Fault, nearest_name, quoted};
 
@@ -34,6 +34,17 @@ pub fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// The address that a send to this one reaches: the unspecified address stands for this host itself, and the kernel
+/// side judges it as the loopback address.
+#[must_use]
+pub fn destination(address: IpAddr) -> [u8; 16] {
+    match address.to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => address_bytes(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(v6) if v6.is_unspecified() => address_bytes(Ipv6Addr::LOCALHOST.into()),
+        _ => address_bytes(address),
     }
 }
 
@@ -85,6 +96,10 @@ fn prefix(host: &str, text: &str) -> Result<Prefix, Fault> {
     let whole = address_bytes(address);
     let mapped_bits = bits + (128 - width);
     let prefix = Prefix::of(whole, mapped_bits);
+    if prefix.bits == 128 && address.to_canonical().is_unspecified() {
+        let what = format!("{} as a destination is this host itself", quoted(host));
+        return Err(Fault::new(what, "write 127.0.0.1 or ::1, by which it is judged"));
+    }
     if prefix.address != whole {
         let corrected = if width == 32 {
             Ipv6Addr::from(prefix.address).to_ipv4_mapped().map(|v4| v4.to_string()).unwrap_or_default()
@@ -237,6 +252,8 @@ mod tests {
             ("*:1-300", "each port is a rule of its own in the kernel; leave the port out for every port"),
             ("2001:db8::x:443", "an IPv6 address with a port is written [ADDRESS]:PORT"),
             ("[2001:db8::1:443", "write [ADDRESS/LENGTH]:PORT, such as [2001:db8::/32]:443"),
+            ("0.0.0.0:80", "write 127.0.0.1 or ::1, by which it is judged"),
+            ("::", "write 127.0.0.1 or ::1, by which it is judged"),
             ("fe80::1%eth0", "leave out the zone: rules hold for every interface"),
             ("https://10.1.2.3", "write ADDRESS:PORT"),
             ("unxi:/run/x", "did you mean `unix`?"),

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use agent_common::{
     identity::{HASH_START, hash_step},
-    rule::{Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UnixKey},
+    rule::{
+        Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES,
+        UnixKey,
+    },
     verdict::Verdict,
 };
 
 use super::{
     parse::{self, Target},
-    table::{RuleText, Table, unix_bytes},
+    table::{RuleText, Table, UNIX_KEY_HEAD_BITS, unix_bytes},
 };
 use crate::config::{
     document::{Answer, Network, Protocol, RoleDocument, RuleSpec},
@@ -105,8 +108,9 @@ impl Draft {
                 insert(&mut self.rules.sockets, key, value(0), rule, &self.texts)
             }
             Target::Unix { name, exact } => {
-                // The closing NUL is part of an exact name.
-                let bits = 32 + 8 * (name.len() + usize::from(exact)) as u32;
+                // An exact name is the whole key, padding and all: an abstract name may go on behind a NUL.
+                let bytes = if exact { UNIX_NAME_BYTES } else { name.len() };
+                let bits = UNIX_KEY_HEAD_BITS + 8 * bytes as u32;
                 let key = UnixKey { policy: 0, name: unix_bytes(&name) };
                 insert(&mut self.rules.unix, (bits, key), value(0), rule, &self.texts)
             }

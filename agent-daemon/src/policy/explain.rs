@@ -10,9 +10,10 @@ use agent_common::{
 use serde::{Serialize, Serializer};
 
 use super::{
+    address,
     lookup::{self, Found},
     number,
-    parse::{self, Target, address_bytes},
+    parse::{self, Target},
     table::{RuleText, Table},
 };
 use crate::config::{document::Protocol, problem::Fault};
@@ -85,7 +86,7 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
     let id = policy.map_or(0, |policy| policy.id);
     let (class, found) = match act {
         Act::Endpoint(to) => {
-            let address = address_bytes(to.address);
+            let address = address::destination(to.address);
             (Class::Endpoint, lookup::endpoint(table, id, to.protocol as u8, to.port, &address))
         }
         Act::Unix(name) => (Class::Unix, lookup::unix(table, id, name)),

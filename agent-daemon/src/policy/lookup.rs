@@ -1,14 +1,18 @@
 //! The kernel's look-ups, done on the table: what agent-ebpf's `rules` finds, and everything it passes over.
 
+use std::iter;
+
 use agent_common::{
     limits::UNIX_PATH_BYTES,
-    rule::{ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, PrefixKey, Rule, SocketKey, UnixKey},
+    rule::{
+        ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey,
+    },
     verdict::Hits,
 };
 
 use super::{
     address::Prefix,
-    table::{Table, unix_bytes},
+    table::{Table, UNIX_KEY_HEAD_BITS, unix_bytes},
 };
 
 /// A rule that names an act.
@@ -58,12 +62,11 @@ pub fn unix(table: &Table, policy: u32, name: &[u8]) -> Vec<Found> {
         return Vec::new();
     }
     let probe = |bytes: usize| {
-        // One byte more than the name is its closing NUL: the exact rule.
         let key = UnixKey { policy, name: unix_bytes(&name[..bytes.min(name.len())]) };
-        let rule = table.unix.get(&(32 + 8 * bytes as u32, key))?;
+        let rule = table.unix.get(&(UNIX_KEY_HEAD_BITS + 8 * bytes as u32, key))?;
         Some(Found { rule: *rule, specific: true })
     };
-    (0..=name.len() + 1).rev().filter_map(probe).collect()
+    iter::once(UNIX_NAME_BYTES).chain((0..=name.len()).rev()).filter_map(probe).collect()
 }
 
 /// Every rule for what has a key of its own, the most specific first.

@@ -123,7 +123,6 @@ const RULED_OTHERWISE: &[(u32, &str)] = &[
     (1, "write unix:/path or unix:@name"),
     (2, "write an address"),
     (10, "write an address"),
-    (16, "write netlink"),
     (17, "write packet"),
     (40, "write vsock:CID:PORT"),
     (44, "write packet, which covers AF_XDP"),

@@ -128,6 +128,7 @@ mod tests {
             ("protocol:33", socket(Class::Protocol, 33, 0)),
             ("family:bluetooth", socket(Class::Family, 31, 0)),
             ("family:99", socket(Class::Family, 99, 0)),
+            ("family:netlink", socket(Class::Family, 16, 0)),
             ("routing", socket(Class::Routing, 0, 0)),
         ] {
             assert_eq!(super::target(text), Ok(target), "{text}");
@@ -150,7 +151,7 @@ mod tests {
                 "protocol:tcp",
                 "write an address, `*` for every one, and `protocol: tcp`, `udp` or `icmp` beside it",
             ),
-            ("family:netlink", "write netlink"),
+            ("family:vsock", "write vsock:CID:PORT"),
             ("family:inet6", "write an address"),
         ] {
             let fault = super::target(text).expect_err(text);

@@ -14,7 +14,7 @@ pub struct Table {
     pub exact: BTreeMap<ExactKey, Rule>,
     /// By prefix length, the 64 bits before the address included.
     pub prefixes: BTreeMap<(u32, PrefixKey), Rule>,
-    /// By prefix length, the 32 bits of the policy id included.
+    /// By prefix length, the 32 bits of the policy id included; an exact name has the length of the whole key.
     pub unix: BTreeMap<(u32, UnixKey), Rule>,
     pub sockets: BTreeMap<SocketKey, Rule>,
     pub names: Names,
@@ -122,3 +122,6 @@ fn added<K: Ord + Copy, V: PartialEq + Copy>(new: &BTreeMap<K, V>, old: &BTreeMa
 fn gone<K: Ord + Copy, V>(new: &BTreeMap<K, V>, old: &BTreeMap<K, V>) -> Vec<K> {
     old.keys().filter(|key| !new.contains_key(key)).copied().collect()
 }
+
+/// Bits of a [`UnixKey`] before the name.
+pub const UNIX_KEY_HEAD_BITS: u32 = 32;

@@ -4,7 +4,7 @@ use agent_common::verdict::{Source, Verdict};
 use chaperone::{
     config::document::Protocol,
     policy::{
-        explain::{Act, Explanation, explain},
+        explain::{Act, Endpoint, Explanation, explain},
         table::Table,
     },
 };
@@ -89,6 +89,8 @@ fn unix_names_match_whole_or_by_prefix_the_longest_first() {
         };
         assert_eq!(explain(&table, "r", &act).verdict, verdict, "{to}");
     }
+    let behind_a_nul = explain(&table, "r", &Act::Unix(b"\0a\0more".to_vec()));
+    assert_eq!(behind_a_nul.verdict, Verdict::Deny);
     let longest = format!("unix:/{}", "x".repeat(107));
     let table = enforced(&format!("{{ to: \"{longest}\", verdict: allow }}"));
     assert_eq!(ask(&table, &longest).verdict, Verdict::Allow);
@@ -134,6 +136,23 @@ fn both_spellings_of_an_ipv4_address_meet_the_same_rule() {
     let table = enforced("{ to: \"10.0.0.0/8:443\", verdict: allow }");
     assert_eq!(ask(&table, "[::ffff:10.1.2.3]:443").verdict, Verdict::Allow);
     assert_eq!(ask(&table, "[::10.1.2.3]:443").verdict, Verdict::Deny);
+}
+
+#[test]
+fn the_unspecified_address_is_judged_as_this_host() {
+    let table = enforced("{ to: \"127.0.0.0/8:80\", verdict: allow }, { to: \"[::1]:81\", verdict: allow }");
+    let verdict = |address: &str, port| {
+        let to = Endpoint { address: address.parse().unwrap(), port, protocol: Protocol::Tcp };
+        explain(&table, "r", &Act::Endpoint(to)).verdict
+    };
+    for (address, port, expected) in [
+        ("0.0.0.0", 80, Verdict::Allow),
+        ("::ffff:0.0.0.0", 80, Verdict::Allow),
+        ("::", 81, Verdict::Allow),
+        ("::", 80, Verdict::Deny),
+    ] {
+        assert_eq!(verdict(address, port), expected, "{address}");
+    }
 }
 
 #[test]
