@@ -15,7 +15,7 @@ fi
 for module in /modules/*.ko; do
     busybox insmod "$module" || fail "cannot load $module"
 done
-busybox mount -t ext4 -o noatime /dev/vda /root || fail "cannot mount the image"
+busybox mount -t ext4 -o noatime,noinit_itable /dev/vda /root || fail "cannot mount the image"
 busybox mount -t ext4 -o ro /dev/vdb /root/lib/modules || fail "cannot mount the modules"
 busybox tar -x -f /dev/vdc -C /root || fail "cannot unpack the run's files"
 busybox cp /guest/* /root/usr/lib/guest/

@@ -100,7 +100,10 @@ fn perform_at_once(steps: &[&'static Step], bench: &Bench) -> Vec<Done> {
                 scope.spawn(|| std::iter::from_fn(next).map(|step| perform(step, bench)).collect::<Vec<_>>())
             })
             .collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+        let mut done: Vec<Done> =
+            workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect();
+        done.sort_by_key(|done| steps.iter().position(|step| step.name == done.name));
+        done
     })
 }
 
