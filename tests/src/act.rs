@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //! - [`ways`] the table; [`inet`], [`udp`], [`uring`], [`compat`], [`passed`], [`raw`], [`packet`], [`routing`],
-//!   [`sctp`], [`unix`], [`family`], [`kernelmade`] its rows
+//!   [`sctp`], [`unix`], [`family`], [`tunnel`], [`kernelmade`] its rows
 //! - [`ctx`] what a way is given; [`sys`] the system calls; [`frame`] packets by hand
 //! - [`receive`] the other end, with [`capture`]; [`selfcheck`] all ways against it
 //! - [`shape`] births; [`tree`] random process trees; [`storm`] the same act many times
@@ -26,6 +26,7 @@ pub mod shape;
 pub mod storm;
 pub mod sys;
 pub mod tree;
+pub mod tunnel;
 pub mod udp;
 pub mod unix;
 pub mod uring;

@@ -28,6 +28,7 @@ pub const WAYS: &[Way] = &[
     way("netlink-connected", Netlink, Dest::Netlink, netlink_connected),
     way("netlink-multicast", Netlink, Dest::Netlink, netlink_multicast),
     way("smc4", Other, Dest::V4, |ctx| connected(ctx, AF_SMC, libc::SOCK_STREAM)).module("smc"),
+    way("smc4-inet", Other, Dest::V4, smc_inet).module("smc").kernel(6, 11),
     way("rds4", Other, Dest::V4, rds).module("rds_tcp"),
     way("rxrpc4", Other, Dest::V4, rxrpc).module("rxrpc"),
     way("tipc", Other, Dest::Nothing, tipc).module("tipc"),
@@ -76,6 +77,13 @@ fn connected(ctx: &Ctx, family: i32, kind: i32) -> Outcome {
 
 fn unconnected(ctx: &Ctx, family: i32, kind: i32) -> Outcome {
     sys::sendto(&sys::socket(family, kind, 0)?, &ctx.payload(), 0, Some(&ctx.addr()?))
+}
+
+/// SMC as a protocol of AF_INET.
+fn smc_inet(ctx: &Ctx) -> Outcome {
+    let fd = sys::socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SMC)?;
+    sys::connect(&fd, &ctx.addr()?)?;
+    sys::write(&fd, &ctx.payload())
 }
 
 /// A dump of the host's links, asked of the kernel.
@@ -196,6 +204,7 @@ pub const AF_RDS: i32 = 21;
 pub const AF_TIPC: i32 = 30;
 const AF_RXRPC: i32 = 33;
 const AF_QIPCRTR: i32 = 42;
+const IPPROTO_SMC: i32 = 256;
 const AF_SMC: i32 = 43;
 const SOL_RXRPC: i32 = 272;
 const RXRPC_USER_CALL_ID: i32 = 1;

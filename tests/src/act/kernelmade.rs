@@ -1,24 +1,20 @@
-//! Traffic that the kernel makes on a process's behalf: answers, tunnels, group joins, network file systems.
+//! Traffic that the kernel makes on a process's behalf: answers, group joins, network file systems.
 
 use std::{
     ffi::{CStr, CString},
     fs,
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener},
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::AsRawFd, unix::net::UnixStream},
     process, ptr, thread,
     time::{Duration, Instant},
 };
 
 use crate::act::{
     ctx::{Ctx, Dest, MULTICAST_V4},
-    family::netlink_message,
     sys::{self, Addr, Outcome, Refused, Sent},
     ways::{
-        Family::{Inet, Netlink, Other},
+        Family::{Inet, Other},
         Seen, Way, way,
     },
 };
@@ -28,9 +24,6 @@ pub const WAYS: &[Way] = &[
     way("transparent-bind", Inet, Dest::V4, transparent).root(),
     way("igmp-join", Inet, Dest::Multicast4, igmp_join).seen(Seen::Maybe),
     way("l2tp-pppox", Other, Dest::V4, l2tp).root().module("l2tp_ppp"),
-    way("tunnel-vxlan", Netlink, Dest::V4, vxlan).root().module("vxlan").seen(Seen::Maybe),
-    way("tunnel-geneve", Netlink, Dest::V4, geneve).root().module("geneve").seen(Seen::Packet),
-    way("tunnel-gre", Netlink, Dest::V4, gre).root().module("ip_gre").seen(Seen::Packet),
     way("mount-9p", Other, Dest::V4, |ctx| mount(ctx, &NINE_P)).root().module("9pnet_fd").seen(Seen::Packet),
     way("mount-nfs", Other, Dest::V4, |ctx| mount(ctx, &NFS)).root().module("nfsv4").seen(Seen::Packet),
     way("mount-cifs", Other, Dest::V4, |ctx| mount(ctx, &CIFS)).root().module("cifs").seen(Seen::Packet),
@@ -89,76 +82,6 @@ fn l2tp(ctx: &Ctx) -> Outcome {
     let session = sys::socket(libc::AF_PPPOX, libc::SOCK_DGRAM, PX_PROTO_OL2TP)?;
     sys::connect(&session, &place(2))?;
     sys::write(&session, &ctx.payload())
-}
-
-/// A device whose every packet leaves as UDP to the destination; coming up, it sends some of its own.
-fn tunnel(kind: &str, data: &[Vec<u8>]) -> Outcome {
-    let fd = sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
-    let name = format!("chtu{}\0", process::id() % 100_000);
-    let info =
-        [attribute(IFLA_INFO_KIND, kind.as_bytes()), attribute(IFLA_INFO_DATA, &data.concat())].concat();
-    let up = libc::IFF_UP.cast_unsigned().to_ne_bytes();
-    // struct ifinfomsg: family, type, index, flags, change.
-    let link = [&[0; 8][..], &up, &up].concat();
-    let body = [link, attribute(IFLA_IFNAME, name.as_bytes()), attribute(IFLA_LINKINFO, &info)].concat();
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-    ask(&fd, kind, &netlink_message(libc::RTM_NEWLINK, flags, &body))?;
-    // Its first own packets (duplicate address detection) come after up to a second.
-    thread::sleep(Duration::from_millis(1500));
-    let body = [&[0; 16][..], &attribute(IFLA_IFNAME, name.as_bytes())].concat();
-    ask(&fd, kind, &netlink_message(libc::RTM_DELLINK, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &body))?;
-    Ok(Sent { bytes: 0 })
-}
-
-/// The device listens on the port too, and the receiver has the destination's own: so the next.
-fn next_port(to: SocketAddrV4) -> [u8; 2] {
-    to.port().wrapping_add(1).to_be_bytes()
-}
-
-fn vxlan(ctx: &Ctx) -> Outcome {
-    let to = ctx.v4()?;
-    let data = [
-        attribute(IFLA_VXLAN_ID, &(process::id() & 0xff_ffff).to_ne_bytes()),
-        attribute(IFLA_VXLAN_GROUP, &to.ip().octets()),
-        attribute(IFLA_VXLAN_LINK, &sys::ifindex(&ctx.site.iface)?.to_ne_bytes()),
-        attribute(IFLA_VXLAN_PORT, &next_port(to)),
-        // Before 6.5 what goes to this host itself takes a way round the wire, and finds no device there.
-        attribute(IFLA_VXLAN_LOCALBYPASS, &[0]),
-    ];
-    tunnel("vxlan", &data)
-}
-
-fn geneve(ctx: &Ctx) -> Outcome {
-    let to = ctx.v4()?;
-    let data = [
-        attribute(IFLA_GENEVE_ID, &(process::id() & 0xff_ffff).to_ne_bytes()),
-        attribute(IFLA_GENEVE_REMOTE, &to.ip().octets()),
-        attribute(IFLA_GENEVE_PORT, &next_port(to)),
-    ];
-    tunnel("geneve", &data)
-}
-
-fn gre(ctx: &Ctx) -> Outcome {
-    let to = ctx.v4()?.ip().octets();
-    tunnel("gretap", &[attribute(IFLA_GRE_LOCAL, &to), attribute(IFLA_GRE_REMOTE, &to)])
-}
-
-fn attribute(kind: u16, data: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + data.len()).unwrap_or(0);
-    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), data].concat();
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// Sends one request to the kernel and reads the errno of its answer.
-fn ask(fd: &OwnedFd, step: &str, request: &[u8]) -> Result<(), Refused> {
-    sys::write(fd, request)?;
-    let mut answer = [0; 4096];
-    sys::read(fd, &mut answer)?;
-    match i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]) {
-        0 => Ok(()),
-        errno => Err(Refused::new(step, -errno)),
-    }
 }
 
 /// A network file system whose client lives in the kernel.
@@ -249,17 +172,3 @@ fn wait_for_child(child: usize, patience: Duration) -> Option<i32> {
 /// Documentation's own network, so nobody's.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const PX_PROTO_OL2TP: i32 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-const IFLA_VXLAN_ID: u16 = 1;
-const IFLA_VXLAN_GROUP: u16 = 2;
-const IFLA_VXLAN_LINK: u16 = 3;
-const IFLA_VXLAN_PORT: u16 = 15;
-const IFLA_VXLAN_LOCALBYPASS: u16 = 31;
-const IFLA_GENEVE_ID: u16 = 1;
-const IFLA_GENEVE_REMOTE: u16 = 2;
-const IFLA_GENEVE_PORT: u16 = 5;
-const IFLA_GRE_LOCAL: u16 = 6;
-const IFLA_GRE_REMOTE: u16 = 7;

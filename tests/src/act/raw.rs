@@ -1,7 +1,7 @@
 //! Raw IP and ping sockets: the process writes the header, and may write another destination into it.
 
 use std::{
-    net::{SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, SocketAddrV4, SocketAddrV6},
     os::fd::OwnedFd,
 };
 
@@ -30,6 +30,10 @@ pub const WAYS: &[Way] = &[
     way("raw6-header", Raw, Dest::V6, |ctx| header6(ctx, ctx.v6()?, ctx.v6()?)).root(),
     way("raw6-header-hidden", Raw, Dest::V6, |ctx| header6(ctx, ctx.first_v6()?, ctx.v6()?)).root(),
     way("raw6-header-decoy", Raw, Dest::V6, |ctx| header6(ctx, ctx.v6()?, ctx.first_v6()?)).root(),
+    way("l2tp-ip4", Raw, Dest::V4, |ctx| l2tp_ip(ctx, How::Named)).module("l2tp_ip"),
+    way("l2tp-ip4-unspec", Raw, Dest::V4, |ctx| l2tp_ip(ctx, How::Unspecified)).module("l2tp_ip"),
+    way("l2tp-ip4-connected", Raw, Dest::V4, |ctx| l2tp_ip(ctx, How::Connected)).module("l2tp_ip"),
+    way("l2tp-ip6", Raw, Dest::V6, |ctx| l2tp_ip(ctx, How::Named)).module("l2tp_ip6"),
     way("ping4", Inet, Dest::V4, |ctx| ping(ctx, false)).setting("net.ipv4.ping_group_range"),
     way("ping4-connected", Inet, Dest::V4, |ctx| ping(ctx, true)).setting("net.ipv4.ping_group_range"),
     way("ping6", Inet6, Dest::V6, |ctx| ping(ctx, false)).setting("net.ipv4.ping_group_range"),
@@ -125,5 +129,37 @@ fn header6(ctx: &Ctx, named: SocketAddrV6, written: SocketAddrV6) -> Outcome {
     sys::sendto(&raw6(libc::IPPROTO_RAW)?, &packet, 0, Some(&Addr::v6(to)))
 }
 
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Named,
+    /// AF_UNSPEC in the address, read as the socket's own family.
+    Unspecified,
+    Connected,
+}
+
+/// L2TP straight over IP: a datagram socket of a protocol that has no ports, and needs no privilege.
+fn l2tp_ip(ctx: &Ctx, how: How) -> Outcome {
+    let (family, peer) = match ctx.inet()?.ip() {
+        // struct sockaddr_l2tpip: 2 bytes of nothing, address, connection.
+        IpAddr::V4(ip) => (libc::AF_INET, [&[0, 0][..], &ip.octets(), &PEER_CONNECTION, &[0; 4]].concat()),
+        // struct sockaddr_l2tpip6: 2 bytes of nothing, flow, address, scope, connection.
+        IpAddr::V6(ip) => (libc::AF_INET6, [&[0; 6][..], &ip.octets(), &[0; 4], &PEER_CONNECTION].concat()),
+    };
+    let fd = sys::socket(family, libc::SOCK_DGRAM, IPPROTO_L2TP)?;
+    let to = Addr::raw(family, &peer);
+    match how {
+        How::Named => sys::sendto(&fd, &ctx.payload(), 0, Some(&to)),
+        How::Unspecified => sys::sendto(&fd, &ctx.payload(), 0, Some(&to.with_family(libc::AF_UNSPEC))),
+        How::Connected => {
+            // Only a bound socket may connect.
+            sys::bind(&fd, &to)?;
+            sys::connect(&fd, &to)?;
+            sys::sendto(&fd, &ctx.payload(), 0, None)
+        }
+    }
+}
+
+const IPPROTO_L2TP: i32 = 115;
+const PEER_CONNECTION: [u8; 4] = [7, 0, 0, 0];
 const EXPERIMENTAL: i32 = 253;
 pub const SOURCE_PORT: u16 = 40_404;

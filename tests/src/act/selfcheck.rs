@@ -264,7 +264,7 @@ fn prepare() {
             run(&["modprobe", module]);
         }
     }
-    for module in ["vcan", "can_raw", "rds", "mip6", "algif_hash", "9p"] {
+    for module in ["vcan", "can_raw", "rds", "mip6", "algif_hash", "9p", "l2tp_netlink"] {
         run(&["modprobe", module]);
     }
     run(&["ip", "link", "set", "lo", "up"]);

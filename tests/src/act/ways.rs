@@ -7,7 +7,7 @@ use crate::act::{
     ctx::{Ctx, Dest},
     family, inet, kernelmade, packet, passed, raw, routing, sctp,
     sys::Outcome,
-    udp, unix, uring,
+    tunnel, udp, unix, uring,
 };
 
 /// One way in which a process can send a byte or reach another.
@@ -118,6 +118,7 @@ const TABLES: &[&[Way]] = &[
     unix::WAYS,
     family::WAYS,
     family::OPENS,
+    tunnel::WAYS,
     kernelmade::WAYS,
 ];
 
