@@ -16,16 +16,33 @@ use crate::{
 #[derive(Debug)]
 pub enum Command {
     /// The labels of these processes, in order.
-    Labels { pids: Vec<u32>, reply: oneshot::Sender<Vec<Option<Labelled>>> },
+    Labels {
+        pids: Vec<u32>,
+        reply: oneshot::Sender<Vec<Option<Labelled>>>,
+    },
     /// One agent or all of them, with live instances.
-    Agents { name: Option<String>, reply: oneshot::Sender<Vec<AgentView>> },
-    Status { reply: oneshot::Sender<Status> },
+    Agents {
+        name: Option<String>,
+        reply: oneshot::Sender<Vec<AgentView>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
     /// Prometheus text.
-    Metrics { reply: oneshot::Sender<String> },
+    Metrics {
+        reply: oneshot::Sender<String>,
+    },
     /// Makes the next exec of `pid` an instance of `agent`.
-    Run { pid: u32, agent: String, reply: oneshot::Sender<Result<(), Refusal>> },
+    Run {
+        pid: u32,
+        agent: String,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// Events as they are recorded from now on.
-    Follow { filter: Filter, reply: oneshot::Sender<Follower> },
+    Follow {
+        filter: Filter,
+        reply: oneshot::Sender<Follower>,
+    },
 }
 
 /// Why a command was refused.

@@ -39,7 +39,10 @@ pub async fn run(options: Options) -> Result<()> {
     let (documents, found) = Documents::read(&config.config_dir);
     let (registry, table) = policy::build(&documents, found).map_err(|problems| {
         let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
-        anyhow::anyhow!("the configuration has errors, and at start there is none to fall back on:\n{}", all.join("\n"))
+        anyhow::anyhow!(
+            "the configuration has errors, and at start there is none to fall back on:\n{}",
+            all.join("\n")
+        )
     })?;
     kernel.apply(&table, &registry).context("put the configuration in force")?;
     let found = kernel.label_existing().context("label what runs already")?;
@@ -56,7 +59,9 @@ pub async fn run(options: Options) -> Result<()> {
     if let Some(address) = metrics {
         match TcpListener::bind(address).await {
             Ok(listener) => drop(tokio::spawn(server::serve_metrics(listener, commands_in))),
-            Err(error) => warn!(%address, %error, "metrics are not served here; `chaperone metrics` still answers"),
+            Err(error) => {
+                warn!(%address, %error, "metrics are not served here; `chaperone metrics` still answers")
+            }
         }
     }
     tokio::spawn(watch::configuration(&config.config_dir, requests_in.clone()));

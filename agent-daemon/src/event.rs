@@ -84,7 +84,9 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A program image replaced another. With `recognised`, an instance of an agent began here.
@@ -261,7 +263,8 @@ impl Event {
                 || s.origin.known() == Some(Origin::Agent)
                 || s.evidence.0 & evidence::ENTERED != 0
         });
-        let to_agent = self.unix.as_ref().is_some_and(|u| u.peer.as_ref().is_some_and(|p| p.instance.is_some()));
+        let to_agent =
+            self.unix.as_ref().is_some_and(|u| u.peer.as_ref().is_some_and(|p| p.instance.is_some()));
         by_agent || to_agent
     }
 

@@ -1,6 +1,7 @@
 //! The kernel side as the daemon sees it: load, attach, tables, ring buffer. The only folder that names aya.
 
 mod attach;
+pub mod capability;
 pub mod hooks;
 pub mod offsets;
 mod raw;

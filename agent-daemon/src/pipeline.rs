@@ -1,5 +1,6 @@
 //! The straight line of an event, and the one owner of all state: events, commands, reloads and time come in here.
 
+mod answer;
 pub mod host;
 pub mod in_force;
 mod line;
@@ -18,10 +19,7 @@ pub use self::line::{Host, Line};
 use self::{in_force::InForce, loss::Losses};
 use crate::{
     config::{Documents, problem::Problems},
-    control::{
-        Command, Refusal,
-        api::{AgentView, Labelled, PolicyView, Status},
-    },
+    control::Command,
     event::{
         Event, Kind, Name, Subject,
         local::{self, Policy},
@@ -30,7 +28,6 @@ use crate::{
     identity::discovery::Running,
     kernel::{Counters, Kernel, KernelMode},
     policy,
-    record::metrics::{self, Gauges},
 };
 
 /// Everything the daemon knows and may change, owned by one task.
@@ -119,10 +116,14 @@ impl Pipeline {
     async fn drain(&mut self, inputs: &mut Inputs, batch: &mut Vec<Vec<u8>>) {
         let deadline = Instant::now() + DRAIN_MAX;
         // What the kernel side submitted before now is still coming through its reader.
-        while let Ok(1..) = tokio::time::timeout(DRAIN_QUIET, inputs.events.recv_many(batch, BATCH_EVENTS_MAX)).await {
+        while let Ok(1..) =
+            tokio::time::timeout(DRAIN_QUIET, inputs.events.recv_many(batch, BATCH_EVENTS_MAX)).await
+        {
             self.take(batch);
             if Instant::now() > deadline {
-                warn!("events kept coming while the daemon was to end: the rest is left to the kernel's counters");
+                warn!(
+                    "events kept coming while the daemon was to end: the rest is left to the kernel's counters"
+                );
                 break;
             }
         }
@@ -144,7 +145,7 @@ impl Pipeline {
         }
         self.line.recorder.followers.sweep();
         self.ticks += 1;
-        if self.ticks % TICKS_PER_REAP == 0 {
+        if self.ticks.is_multiple_of(TICKS_PER_REAP) {
             self.reap();
         }
         self.line.own_addresses = host::addresses();
@@ -164,7 +165,11 @@ impl Pipeline {
     fn reload(&mut self, trigger: &'static str) {
         let (documents, found) = Documents::read(&self.config_dir);
         match policy::build(&documents, found) {
-            Err(problems) => self.reject(trigger, problems.0.iter().map(|p| p.to_string().into()).collect(), Some(problems)),
+            Err(problems) => self.reject(
+                trigger,
+                problems.0.iter().map(|p| p.to_string().into()).collect(),
+                Some(problems),
+            ),
             Ok((registry, table)) => {
                 if self.in_force.is_same(&registry, &table) {
                     self.rejected = None;
@@ -179,7 +184,12 @@ impl Pipeline {
                 self.line.names = self.in_force.names.clone();
                 self.rejected = None;
                 self.line.recorder.metrics.policy_changed += 1;
-                info!(trigger, agents = self.in_force.agents(), roles = self.in_force.roles(), "configuration is in force");
+                info!(
+                    trigger,
+                    agents = self.in_force.agents(),
+                    roles = self.in_force.roles(),
+                    "configuration is in force"
+                );
                 self.tell_policy(Kind::PolicyChanged, trigger, Vec::new());
             }
         }
@@ -188,7 +198,10 @@ impl Pipeline {
     /// A file that identifies an agent may have been replaced or have appeared.
     fn identify(&mut self) {
         if let Err(error) = self.kernel.identify(&self.in_force.registry) {
-            warn!(error = format!("{error:#}"), "the files that identify agents cannot be looked up; what was known stays");
+            warn!(
+                error = format!("{error:#}"),
+                "the files that identify agents cannot be looked up; what was known stays"
+            );
         }
         self.publish_watched();
     }
@@ -268,7 +281,10 @@ impl Pipeline {
     fn reap(&mut self) {
         let known: Vec<_> = self.line.lineage.instances().map(|i| (i.instance, i.clone())).collect();
         let ended = self.kernel.reap().unwrap_or_else(|error| {
-            warn!(error = format!("{error:#}"), "instances that ran before the daemon cannot be looked after");
+            warn!(
+                error = format!("{error:#}"),
+                "instances that ran before the daemon cannot be looked after"
+            );
             Vec::new()
         });
         for id in ended.into_iter().map(InstanceId) {
@@ -293,137 +309,6 @@ impl Pipeline {
             KernelMode::Cgroup => "cgroup",
         }
     }
-
-    /// Who asks may have gone away meanwhile: an answer that nobody takes is no error.
-    fn answer(&mut self, command: Command) {
-        match command {
-            Command::Labels { pids, reply } => {
-                let _ = reply.send(pids.iter().map(|pid| self.labelled(*pid)).collect());
-            }
-            Command::Agents { name, reply } => {
-                let _ = reply.send(self.agents(name.as_deref()));
-            }
-            Command::Status { reply } => {
-                let _ = reply.send(self.status());
-            }
-            Command::Metrics { reply } => {
-                let gauges = self.gauges();
-                let text = metrics::render(&self.line.recorder.metrics, &gauges);
-                let _ = reply.send(text);
-            }
-            Command::Run { pid, agent, reply } => {
-                let _ = reply.send(self.expect_run(pid, &agent));
-            }
-            Command::Follow { filter, reply } => {
-                let _ = reply.send(self.line.recorder.followers.add(filter));
-            }
-        }
-    }
-
-    fn labelled(&self, pid: u32) -> Option<Labelled> {
-        let label = self.kernel.label(pid)?;
-        let names = &self.line.names;
-        let inside = label.instance != 0 || label.agent != 0;
-        Some(Labelled {
-            origin: Word::from_raw(label.origin),
-            evidence: Evidence(label.evidence),
-            instance: InstanceId::some(label.instance),
-            agent: inside.then(|| names.agent(label.agent)),
-            role: inside.then(|| names.role(label.role)),
-            exec_id: ExecId(label.exec_id),
-        })
-    }
-
-    fn expect_run(&mut self, pid: u32, agent: &str) -> Result<(), Refusal> {
-        let Some(agent) = self.in_force.registry.agent_named(agent) else {
-            let known = self.in_force.registry.agents().map(|a| a.name.clone()).collect();
-            return Err(Refusal::NoSuchAgent { name: agent.to_owned(), known });
-        };
-        if let Some(id) = self.kernel.label(pid).and_then(|label| InstanceId::some(label.instance)) {
-            return Err(Refusal::InsideInstance(id));
-        }
-        self.kernel.expect_run(pid, agent.id, agent.role_id).map_err(|error| Refusal::Kernel(format!("{error:#}")))
-    }
-
-    fn agents(&mut self, name: Option<&str>) -> Vec<AgentView> {
-        self.learn_instances();
-        let registry = &self.in_force.registry;
-        let wanted = registry.agents().filter(|agent| name.is_none_or(|name| agent.name == name));
-        wanted
-            .map(|agent| AgentView {
-                name: agent.name.clone(),
-                role: agent.role.clone(),
-                owner: agent.owner.clone(),
-                version: agent.version.clone(),
-                description: agent.description.clone(),
-                matches: agent.matches.iter().filter_map(|m| serde_json::to_value(m).ok()).collect(),
-                source: agent.source.to_string(),
-                mode: self.line.names.mode(agent.role_id),
-                instances: self.line.lineage.instances().filter(|i| *i.agent == *agent.name).cloned().collect(),
-            })
-            .collect()
-    }
-
-    fn learn_instances(&mut self) {
-        match self.kernel.instances() {
-            Ok(table) => self.line.lineage.take_instances(&table, &self.line.names),
-            Err(error) => warn!(%error, "the kernel side's instances cannot be read"),
-        }
-    }
-
-    fn status(&mut self) -> Status {
-        self.learn_instances();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            mode: self.mode().to_owned(),
-            mode_reason: self.kernel.reason().to_owned(),
-            started_unix_s: unix_seconds(self.started),
-            events_recorded: self.line.recorder.metrics.recorded,
-            instances: self.line.lineage.instances().count(),
-            followers: self.line.recorder.followers.len(),
-            policy: PolicyView {
-                generation: self.in_force.generation,
-                agents: self.in_force.agents(),
-                roles: self.in_force.roles(),
-                problems: self.rejected.iter().flat_map(|p| &p.0).map(ToString::to_string).collect(),
-            },
-            counters: self.kernel.counters().unwrap_or_default(),
-        }
-    }
-
-    fn gauges(&mut self) -> Gauges {
-        self.learn_instances();
-        let counters = self.kernel.counters().unwrap_or_default();
-        let recorder = &self.line.recorder;
-        let mut gauges = Gauges {
-            version: env!("CARGO_PKG_VERSION"),
-            mode: self.mode().to_owned(),
-            started_unix_s: unix_seconds(self.started),
-            generation: self.in_force.generation,
-            agents: self.in_force.agents(),
-            roles: self.in_force.roles(),
-            followers: recorder.followers.len(),
-            followers_cut: recorder.followers.cut(),
-            unwritten: recorder.file.as_ref().map_or(0, crate::record::file::File::unwritten),
-            cgroups: self.line.lineage.cgroups.len(),
-            images: self.line.lineage.images.len(),
-            resident_bytes: host::resident_bytes(),
-            submitted: counters.submitted,
-            lost: counters.lost,
-            named: counters.named,
-            ..Gauges::default()
-        };
-        for instance in self.line.lineage.instances() {
-            *gauges.instances.entry(instance.agent.to_string()).or_default() += 1;
-            gauges.tasks += instance.tasks;
-        }
-        gauges
-    }
-}
-
-fn unix_seconds(time: std::time::SystemTime) -> f64 {
-    time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Events taken per wake: enough that a storm costs one write per batch, few enough that commands get their turn.

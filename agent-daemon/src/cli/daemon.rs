@@ -5,23 +5,21 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 
 use crate::{
-    config::Config,
     daemon::{self, Options},
     kernel,
 };
 
-/// Run the daemon in the foreground (systemd, or a terminal).
+/// Run the daemon, in the foreground.
+///
+/// It loads the kernel side, puts the configuration in force, labels what runs, and records until SIGTERM or SIGINT.
+/// SIGHUP, and any change of the configuration, makes it read the configuration again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Directory of chaperone.yaml, agents/ and roles/.
-    #[arg(long, value_name = "DIR")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: super::Place,
     /// Write events to this file instead of the configured one.
     #[arg(long, value_name = "FILE")]
     events_file: Option<PathBuf>,
-    /// Answer the command line on this socket instead of the configured one.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
     /// Look at the processes of this cgroup (a directory of the unified hierarchy) alone.
     #[arg(long, value_name = "CGROUP")]
     scope: Option<PathBuf>,
@@ -47,7 +45,10 @@ enum Mode {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<ExitCode> {
     log_to_stderr(args.verbose);
-    let config = settings(&args)?;
+    let mut config = args.place.settings()?;
+    if let Some(file) = args.events_file {
+        config.events_file = file;
+    }
     let metrics = match args.metrics.as_str() {
         "off" => None,
         address => Some(address.parse::<SocketAddr>().map_err(|_| {
@@ -59,24 +60,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon::run(Options { config, kernel, metrics }))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn settings(args: &Args) -> Result<Config> {
-    let file = match &args.config {
-        Some(dir) => dir.join("chaperone.yaml"),
-        None => super::settings_file(),
-    };
-    let mut config = super::load_settings(&file)?;
-    if let Some(dir) = &args.config {
-        config.config_dir.clone_from(dir);
-    }
-    if let Some(file) = &args.events_file {
-        config.events_file.clone_from(file);
-    }
-    if let Some(socket) = &args.socket {
-        config.control_socket.clone_from(socket);
-    }
-    Ok(config)
 }
 
 fn log_to_stderr(verbose: u8) {

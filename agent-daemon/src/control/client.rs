@@ -46,25 +46,41 @@ pub async fn post(socket: &Path, path: &str, body: &impl Serialize) -> Result<()
     whole(request(socket, Method::POST, path, body.into()).await?).await.map(drop)
 }
 
-/// Lines as they come, until the daemon ends or `take` answers `false`.
-pub async fn follow(socket: &Path, path: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
-    let mut body = request(socket, Method::GET, path, Bytes::new()).await?.into_body();
-    let mut rest: Vec<u8> = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
-        rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        let whole_lines = rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        for line in rest[..whole_lines].split_inclusive(|b| *b == b'\n') {
-            if !take(line.strip_suffix(b"\n").unwrap_or(line)) {
-                return Ok(());
-            }
-        }
-        rest.drain(..whole_lines);
-    }
-    Ok(())
+/// Lines as they come, until the daemon ends them.
+pub async fn follow(socket: &Path, path: &str) -> Result<Lines, Error> {
+    let body = request(socket, Method::GET, path, Bytes::new()).await?.into_body();
+    Ok(Lines { body, rest: Vec::new() })
 }
 
-async fn request(socket: &Path, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Error> {
+/// The lines of an answer that does not end.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its end.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+                let mut line: Vec<u8> = self.rest.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
+            self.rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        }
+    }
+}
+
+async fn request(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Response<Incoming>, Error> {
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => Error::NotPermitted(socket.display().to_string()),
         _ => Error::NoDaemon(socket.display().to_string()),

@@ -61,7 +61,9 @@ async fn watch_all(
                 }
             }
             // Editors and package managers write a file in several steps, and several files at a time.
-            let _ = timeout(SETTLE_MAX, async { while timeout(settle, watch.changed()).await == Ok(true) {} }).await;
+            let _ =
+                timeout(SETTLE_MAX, async { while timeout(settle, watch.changed()).await == Ok(true) {} })
+                    .await;
             if requests.send(request).await.is_err() {
                 return;
             }

@@ -58,8 +58,10 @@ impl Filter {
             ("instance", self.instance.map(|i| i.to_string())),
             ("since", self.since.map(|t| t.to_string())),
         ];
-        let pairs: Vec<String> =
-            fields.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", escape(&value?)))).collect();
+        let pairs: Vec<String> = fields
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", escape(&value?))))
+            .collect();
         pairs.join("&")
     }
 
@@ -67,7 +69,8 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         let subject = event.subject.as_ref();
-        let is = |wanted: &Option<String>, name: Option<&str>| wanted.as_deref().is_none_or(|w| name == Some(w));
+        let is =
+            |wanted: &Option<String>, name: Option<&str>| wanted.as_deref().is_none_or(|w| name == Some(w));
         is(&self.agent, subject.and_then(|s| s.agent.as_deref()))
             && is(&self.role, subject.and_then(|s| s.role.as_deref()))
             && self.origin.is_none_or(|origin| event.origin() == Some(origin))
@@ -102,7 +105,9 @@ fn escape(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                out.push(char::from(byte))
+            }
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -142,7 +147,13 @@ mod tests {
             ..Subject::default()
         };
         let verdict = Some(Verdict::Deny.into());
-        Event { time: Time(1_000), kind: Kind::NetConnect, verdict, subject: Some(subject), ..Event::default() }
+        Event {
+            time: Time(1_000),
+            kind: Kind::NetConnect,
+            verdict,
+            subject: Some(subject),
+            ..Event::default()
+        }
     }
 
     #[test]
@@ -168,7 +179,9 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_says_what_there_is() {
-        for (query, part) in [("kind=nett", "net_connect"), ("origin=x", "human"), ("who=x", "agent"), ("agent", "=")] {
+        for (query, part) in
+            [("kind=nett", "net_connect"), ("origin=x", "human"), ("who=x", "agent"), ("agent", "=")]
+        {
             assert!(Filter::from_query(query).unwrap_err().contains(part), "{query}");
         }
         assert!(Filter::from_query("agent=%zz").is_err());

@@ -18,7 +18,8 @@ pub fn by_program(exe: &str) -> Option<&'static str> {
 /// `ssh` for a connect to port 22 of this host itself.
 #[must_use]
 pub fn by_endpoint(address: IpAddr, port: u32, own: &[IpAddr]) -> Option<&'static str> {
-    (port == SSH_PORT && (address.is_loopback() || address.is_unspecified() || own.contains(&address))).then_some("ssh")
+    (port == SSH_PORT && (address.is_loopback() || address.is_unspecified() || own.contains(&address)))
+        .then_some("ssh")
 }
 
 /// Whether `path` is of the pattern: `*` stands for any part of one component.
@@ -132,9 +133,12 @@ mod tests {
     #[test]
     fn only_this_hosts_own_sshd_is_outside_the_tree() {
         let own = ["192.0.2.7".parse().unwrap()];
-        for (address, port, word) in
-            [("127.0.0.1", 22, Some("ssh")), ("192.0.2.7", 22, Some("ssh")), ("192.0.2.8", 22, None), ("::1", 80, None)]
-        {
+        for (address, port, word) in [
+            ("127.0.0.1", 22, Some("ssh")),
+            ("192.0.2.7", 22, Some("ssh")),
+            ("192.0.2.8", 22, None),
+            ("::1", 80, None),
+        ] {
             assert_eq!(by_endpoint(address.parse().unwrap(), port, &own), word, "{address}:{port}");
         }
         assert_eq!(by_program("/usr/bin/crontab"), Some("cron"));

@@ -33,7 +33,8 @@ impl Masks {
     /// The built-in ones, and options and variables whose name contains one of `words`.
     #[must_use]
     pub fn with_words(words: &[String]) -> Self {
-        let words: Vec<String> = words.iter().filter(|w| !w.is_empty()).map(|w| w.to_ascii_lowercase()).collect();
+        let words: Vec<String> =
+            words.iter().filter(|w| !w.is_empty()).map(|w| w.to_ascii_lowercase()).collect();
         let letters = HINTS.iter().map(|(letters, _)| *letters).chain(words.iter().map(String::as_str));
         let needles = AhoCorasickBuilder::new()
             .ascii_case_insensitive(true)
@@ -62,9 +63,9 @@ impl Masks {
 
     /// Which of the close looks the text's letters suggest.
     fn hints(&self, text: &str) -> u8 {
-        self.needles
-            .find_overlapping_iter(text)
-            .fold(0, |hints, found| hints | HINTS.get(found.pattern().as_usize()).map_or(WORD, |(_, hint)| *hint))
+        self.needles.find_overlapping_iter(text).fold(0, |hints, found| {
+            hints | HINTS.get(found.pattern().as_usize()).map_or(WORD, |(_, hint)| *hint)
+        })
     }
 
     fn names_a_secret(&self, name: &str) -> bool {
@@ -106,10 +107,10 @@ fn inside(masks: &Masks, arg: &str, cut: bool) -> Option<String> {
         step(&ASSIGNMENT, &|found| keep_unless_secret(masks, found, "="));
         step(&JSON_MEMBER, &|found| keep_unless_secret(masks, found, ""));
     }
-    if arg.contains(char::is_whitespace) {
-        if let Some(changed) = program::command_line(masks, &text) {
-            text = Cow::Owned(changed);
-        }
+    if arg.contains(char::is_whitespace)
+        && let Some(changed) = program::command_line(masks, &text)
+    {
+        text = Cow::Owned(changed);
     }
     (*text != *arg).then(|| text.into_owned())
 }
@@ -121,13 +122,15 @@ fn keep_unless_secret(masks: &Masks, found: &Captures, between: &str) -> String 
     if !masks.names_a_secret(bare) || key::is_reference(value) {
         return found[0].to_owned();
     }
-    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\'')).map(String::from).unwrap_or_default();
+    let quote =
+        value.chars().next().filter(|c| matches!(c, '"' | '\'')).map(String::from).unwrap_or_default();
     format!("{key}{between}{quote}{MASK}{quote}")
 }
 
 /// Letters in random order have digits among them; names such as `sk-learn-contrib-package` do not.
 fn plausible(shape: &str) -> bool {
-    !shape.starts_with("sk-") || (shape.bytes().any(|b| b.is_ascii_digit()) && !shape.bytes().all(|b| b == b'-'))
+    !shape.starts_with("sk-")
+        || (shape.bytes().any(|b| b.is_ascii_digit()) && !shape.bytes().all(|b| b == b'-'))
 }
 
 /// A key, header or flag that names a secret.

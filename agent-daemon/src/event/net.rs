@@ -118,7 +118,10 @@ pub struct Rule {
 
 /// A number's usual name, or the number.
 fn named(table: &[(u16, &str)], number: u16) -> Box<str> {
-    table.iter().find(|(n, _)| *n == number).map_or_else(|| number.to_string().into(), |(_, name)| (*name).into())
+    table
+        .iter()
+        .find(|(n, _)| *n == number)
+        .map_or_else(|| number.to_string().into(), |(_, name)| (*name).into())
 }
 
 /// The name of an address family.

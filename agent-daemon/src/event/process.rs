@@ -129,16 +129,18 @@ pub struct NewCgroup {
 #[must_use]
 pub fn tty_name(dev: u32) -> Option<Box<str>> {
     let (major, minor) = (dev >> 20, dev & 0xf_ffff);
-    Some(match (major, minor) {
-        (0, 0) => return None,
-        (136..=143, _) => format!("pts/{}", (major - 136) * 0x10_0000 + minor),
-        (4, 0..=63) => format!("tty{minor}"),
-        (4, _) => format!("ttyS{}", minor - 64),
-        (5, 1) => "console".to_owned(),
-        (229, _) => format!("hvc{minor}"),
-        _ => format!("{major}:{minor}"),
-    }
-    .into())
+    Some(
+        match (major, minor) {
+            (0, 0) => return None,
+            (136..=143, _) => format!("pts/{}", (major - 136) * 0x10_0000 + minor),
+            (4, 0..=63) => format!("tty{minor}"),
+            (4, _) => format!("ttyS{}", minor - 64),
+            (5, 1) => "console".to_owned(),
+            (229, _) => format!("hvc{minor}"),
+            _ => format!("{major}:{minor}"),
+        }
+        .into(),
+    )
 }
 
 fn is_zero(value: &u32) -> bool {
@@ -151,13 +153,21 @@ mod tests {
 
     #[test]
     fn a_wait_status_is_a_code_or_a_signal() {
-        assert_eq!(Exit::from_status(3 << 8, false), Exit { code: Some(3), signal: None, instance_ended: false });
-        assert_eq!(Exit::from_status(0x80 | 11, true), Exit { code: None, signal: Some(11), instance_ended: true });
+        assert_eq!(
+            Exit::from_status(3 << 8, false),
+            Exit { code: Some(3), signal: None, instance_ended: false }
+        );
+        assert_eq!(
+            Exit::from_status(0x80 | 11, true),
+            Exit { code: None, signal: Some(11), instance_ended: true }
+        );
     }
 
     #[test]
     fn terminals_have_their_usual_names() {
-        for (dev, name) in [(136 << 20 | 3, "pts/3"), (4 << 20 | 1, "tty1"), (4 << 20 | 64, "ttyS0"), (9 << 20, "9:0")] {
+        for (dev, name) in
+            [(136 << 20 | 3, "pts/3"), (4 << 20 | 1, "tty1"), (4 << 20 | 64, "ttyS0"), (9 << 20, "9:0")]
+        {
             assert_eq!(tty_name(dev).as_deref(), Some(name));
         }
         assert_eq!(tty_name(0), None);

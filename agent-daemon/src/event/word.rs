@@ -128,7 +128,8 @@ impl Serialize for Evidence {
 impl<'de> Deserialize<'de> for Evidence {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let words = Vec::<Cow<str>>::deserialize(deserializer)?;
-        let bit = |word: &str| evidence::NAMES.iter().find(|(_, name)| *name == word).map_or(0, |(bit, _)| *bit);
+        let bit =
+            |word: &str| evidence::NAMES.iter().find(|(_, name)| *name == word).map_or(0, |(bit, _)| *bit);
         Ok(Self(words.iter().fold(0, |bits, word| bits | bit(word))))
     }
 }
@@ -301,7 +302,12 @@ fn parse_time(text: &str) -> Option<Time> {
     }
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60
+    if year < 1970
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
     {
         return None;
     }
@@ -352,8 +358,13 @@ mod tests {
             assert_eq!(Time(nanos).to_string(), text);
             assert_eq!(text.parse(), Ok(Time(nanos)));
         }
-        assert_eq!("2026-01-31T23:59:59Z".parse::<Time>().unwrap().to_string(), "2026-01-31T23:59:59.000000000Z");
-        for bad in ["", "now", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00.Z", "é026-01-01T"] {
+        assert_eq!(
+            "2026-01-31T23:59:59Z".parse::<Time>().unwrap().to_string(),
+            "2026-01-31T23:59:59.000000000Z"
+        );
+        for bad in
+            ["", "now", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00.Z", "é026-01-01T"]
+        {
             assert!(bad.parse::<Time>().is_err(), "{bad}");
         }
     }

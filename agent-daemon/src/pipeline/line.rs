@@ -5,11 +5,7 @@ use std::net::IpAddr;
 use super::host;
 use crate::{
     config::Record,
-    event::{
-        Event, Name, handed_off,
-        mask::Masks,
-        word::Time,
-    },
+    event::{Event, Name, handed_off, mask::Masks, word::Time},
     identity::lineage::{Lineage, Names},
     kernel::hooks::{self, Head, Reading, Undecodable},
     record::{

@@ -17,7 +17,12 @@ pub struct Losses {
 
 impl Losses {
     /// What the totals have grown by; they are remembered as told.
-    pub fn since_last(&mut self, counters: &Counters, undecodable: &[u64; UNDECODABLE.len()], unwritten: u64) -> Lost {
+    pub fn since_last(
+        &mut self,
+        counters: &Counters,
+        undecodable: &[u64; UNDECODABLE.len()],
+        unwritten: u64,
+    ) -> Lost {
         let mut lost = Lost { unwritten: unwritten.saturating_sub(self.unwritten), ..Lost::default() };
         for (kind, total) in &counters.lost {
             let more = total.saturating_sub(self.ring.get(kind).copied().unwrap_or_default());

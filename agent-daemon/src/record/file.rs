@@ -136,7 +136,10 @@ mod tests {
             file.append(format!("{{\"n\":{n:020}}}\n").as_bytes());
             file.flush();
         }
-        let (now, before) = (fs::read_to_string(&path).unwrap(), fs::read_to_string(path.with_extension("ndjson.1")).unwrap());
+        let (now, before) = (
+            fs::read_to_string(&path).unwrap(),
+            fs::read_to_string(path.with_extension("ndjson.1")).unwrap(),
+        );
         assert!(now.len() <= 100 && before.len() <= 100);
         assert!(now.lines().chain(before.lines()).all(|line| line.ends_with('}')));
         assert!(now.contains("11}") && file.unwritten() == 0);

@@ -60,7 +60,10 @@ mod tests {
     use super::*;
 
     fn header(origin: Origin, instance: u64, evidence: u16) -> Header {
-        Header { subject: Subject { origin: origin as u8, instance, evidence, ..Subject::default() }, ..Header::default() }
+        Header {
+            subject: Subject { origin: origin as u8, instance, evidence, ..Subject::default() },
+            ..Header::default()
+        }
     }
 
     #[test]

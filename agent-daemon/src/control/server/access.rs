@@ -32,7 +32,9 @@ impl Access {
             Ok(number) => Gid::from_raw(number),
             Err(_) => {
                 let group = Group::from_name(name).with_context(|| format!("look up the group `{name}`"))?;
-                group.with_context(|| format!("control_group: there is no group `{name}` (groupadd {name})"))?.gid
+                group
+                    .with_context(|| format!("control_group: there is no group `{name}` (groupadd {name})"))?
+                    .gid
             }
         };
         Ok(Self { group: Some(gid), user: None })
@@ -50,7 +52,8 @@ impl Access {
 
     /// The peer, if it may ask at all; otherwise what to tell it.
     pub(super) fn admit(&self, stream: &UnixStream) -> Result<Peer, String> {
-        let cred = stream.peer_cred().map_err(|error| format!("the kernel does not say who you are: {error}"))?;
+        let cred =
+            stream.peer_cred().map_err(|error| format!("the kernel does not say who you are: {error}"))?;
         let peer = Peer { pid: cred.pid().and_then(|pid| u32::try_from(pid).ok()), uid: cred.uid() };
         let by_group = |gid: Gid| cred.gid() == gid.as_raw() || peer_groups(stream).contains(&gid.as_raw());
         if peer.uid == 0 || self.user == Some(peer.uid) || self.group.is_some_and(by_group) {
@@ -58,7 +61,8 @@ impl Access {
         }
         Err(match self.group {
             Some(gid) => format!("only root and members of group {gid} may use the control socket"),
-            None => "only root may use the control socket (control_group in chaperone.yaml admits a group)".to_owned(),
+            None => "only root may use the control socket (control_group in chaperone.yaml admits a group)"
+                .to_owned(),
         })
     }
 }

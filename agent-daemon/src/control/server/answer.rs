@@ -23,6 +23,9 @@ use crate::{
 
 type Reply = Response<Answer>;
 
+/// Why there is no answer.
+type Fault = (StatusCode, String);
+
 /// Answers; what cannot be answered says why.
 pub(super) async fn answer(
     request: Request<Incoming>,
@@ -44,27 +47,30 @@ pub(super) async fn answer(
         (Some(_), &Method::GET, _) if path.starts_with("/v1/agents/") => {
             agents(service, path.strip_prefix("/v1/agents/").map(str::to_owned)).await
         }
-        (_, &Method::GET | &Method::POST, _) => Err(problem(StatusCode::NOT_FOUND, "there is nothing at this path")),
-        _ => Err(problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST /v1/run asks")),
+        (_, &Method::GET | &Method::POST, _) => {
+            Err(fault(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        }
+        _ => Err(fault(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST /v1/run asks")),
     };
-    reply.unwrap_or_else(|problem| problem)
+    reply.unwrap_or_else(|(status, what)| problem(status, what))
 }
 
-async fn metrics(service: &Service) -> Result<Reply, Reply> {
+async fn metrics(service: &Service) -> Result<Reply, Fault> {
     let text = ask(service, |reply| Command::Metrics { reply }).await?;
     Ok(whole(StatusCode::OK, "text/plain; version=0.0.4", text))
 }
 
 /// The pipeline answers, so it runs.
-async fn health(service: &Service) -> Result<Reply, Reply> {
+async fn health(service: &Service) -> Result<Reply, Fault> {
     ask(service, |reply| Command::Labels { pids: Vec::new(), reply }).await?;
     Ok(whole(StatusCode::OK, "text/plain", "ok\n".to_owned()))
 }
 
-async fn ps(service: &Service) -> Result<Reply, Reply> {
+async fn ps(service: &Service) -> Result<Reply, Fault> {
     let masks = service.masks.clone();
     let walk = tokio::task::spawn_blocking(move || processes::all(&masks)).await;
-    let mut all = walk.map_err(|_| problem(StatusCode::INTERNAL_SERVER_ERROR, "the walk through /proc failed"))?;
+    let mut all =
+        walk.map_err(|_| fault(StatusCode::INTERNAL_SERVER_ERROR, "the walk through /proc failed"))?;
     // In pieces, so that events get their turn between them.
     for some in all.chunks_mut(LABELS_PER_COMMAND) {
         let pids = some.iter().map(|process| process.pid).collect();
@@ -76,7 +82,7 @@ async fn ps(service: &Service) -> Result<Reply, Reply> {
     Ok(json(&all))
 }
 
-async fn agents(service: &Service, name: Option<String>) -> Result<Reply, Reply> {
+async fn agents(service: &Service, name: Option<String>) -> Result<Reply, Fault> {
     let wanted = name.clone();
     let mut agents = ask(service, |reply| Command::Agents { name: wanted, reply }).await?;
     match (name, agents.pop()) {
@@ -86,38 +92,39 @@ async fn agents(service: &Service, name: Option<String>) -> Result<Reply, Reply>
             Ok(json(&agents))
         }
         (Some(_), Some(agent)) => Ok(json(&agent)),
-        (Some(name), None) => Err(problem(StatusCode::NOT_FOUND, format!("there is no agent `{name}`"))),
+        (Some(name), None) => Err(fault(StatusCode::NOT_FOUND, format!("there is no agent `{name}`"))),
     }
 }
 
-async fn status(service: &Service) -> Result<Reply, Reply> {
+async fn status(service: &Service) -> Result<Reply, Fault> {
     Ok(json(&ask(service, |reply| Command::Status { reply }).await?))
 }
 
-async fn events(query: &str, service: &Service, lifetime: Lifetime) -> Result<Reply, Reply> {
-    let filter = Filter::from_query(query).map_err(|wrong| problem(StatusCode::BAD_REQUEST, wrong))?;
+async fn events(query: &str, service: &Service, lifetime: Lifetime) -> Result<Reply, Fault> {
+    let filter = Filter::from_query(query).map_err(|wrong| fault(StatusCode::BAD_REQUEST, wrong))?;
     let follower = ask(service, |reply| Command::Follow { filter, reply }).await?;
     lifetime.begin_stream();
     let body = Answer::Stream { follower, lifetime, ended: false };
     Ok(response(StatusCode::OK, "application/x-ndjson", body))
 }
 
-async fn run(request: Request<Incoming>, peer: Peer, service: &Service) -> Result<Reply, Reply> {
-    let bad = |what: &str| problem(StatusCode::BAD_REQUEST, what);
+async fn run(request: Request<Incoming>, peer: Peer, service: &Service) -> Result<Reply, Fault> {
+    let bad = |what: &str| fault(StatusCode::BAD_REQUEST, what);
     let body = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await;
-    let body = body.map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
-    let body = body.map_err(|_| problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or was cut off"))?;
+    let body = body.map_err(|_| fault(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
+    let body =
+        body.map_err(|_| fault(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or was cut off"))?;
     let wanted: RunRequest = serde_json::from_slice(&body.to_bytes())
         .map_err(|error| bad(&format!("the body is not {{\"agent\": NAME}}: {error}")))?;
     let caller = peer.pid.ok_or_else(|| bad("the kernel does not say which process asks"))?;
     let pid = wanted.pid.unwrap_or(caller);
     if pid != caller && peer.uid != 0 {
-        return Err(problem(StatusCode::FORBIDDEN, "only root may ask on behalf of another process"));
+        return Err(fault(StatusCode::FORBIDDEN, "only root may ask on behalf of another process"));
     }
     // An agent must not get out of its instance by way of another process either.
     let labels = ask(service, |reply| Command::Labels { pids: vec![caller], reply }).await?;
     if let Some(id) = labels.into_iter().flatten().find_map(|label| label.instance) {
-        return Err(problem(StatusCode::FORBIDDEN, Refusal::InsideInstance(id).to_string()));
+        return Err(fault(StatusCode::FORBIDDEN, Refusal::InsideInstance(id).to_string()));
     }
     match ask(service, |reply| Command::Run { pid, agent: wanted.agent, reply }).await? {
         Ok(()) => Ok(response(StatusCode::NO_CONTENT, "application/json", Answer::Whole(None))),
@@ -127,14 +134,14 @@ async fn run(request: Request<Incoming>, peer: Peer, service: &Service) -> Resul
                 Refusal::InsideInstance(_) => StatusCode::FORBIDDEN,
                 Refusal::Kernel(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
-            Err(problem(status, refusal.to_string()))
+            Err(fault(status, refusal.to_string()))
         }
     }
 }
 
 /// Asks the pipeline and waits for its answer.
-async fn ask<T>(service: &Service, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Reply> {
-    let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending");
+async fn ask<T>(service: &Service, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Fault> {
+    let gone = || fault(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending");
     let (reply, answer) = oneshot::channel();
     let asked = async {
         service.commands.send(command(reply)).await.map_err(|_| gone())?;
@@ -142,7 +149,7 @@ async fn ask<T>(service: &Service, command: impl FnOnce(oneshot::Sender<T>) -> C
     };
     timeout(PIPELINE_TIMEOUT, asked)
         .await
-        .unwrap_or_else(|_| Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is too busy to answer")))
+        .unwrap_or_else(|_| Err(fault(StatusCode::SERVICE_UNAVAILABLE, "the daemon is too busy to answer")))
 }
 
 fn json(value: &impl Serialize) -> Reply {
@@ -150,6 +157,10 @@ fn json(value: &impl Serialize) -> Reply {
         Ok(text) => whole(StatusCode::OK, "application/json", text + "\n"),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
+}
+
+fn fault(status: StatusCode, what: impl Into<String>) -> Fault {
+    (status, what.into())
 }
 
 fn problem(status: StatusCode, what: impl Into<String>) -> Reply {

@@ -19,14 +19,19 @@ pub(super) fn names_a_secret(name: &str, configured: &[String]) -> bool {
     if configured.iter().any(|word| name.to_ascii_lowercase().contains(word.as_str())) {
         return true;
     }
-    says_so && !ABOUT.iter().any(|word| flat.contains(word)) && !ABOUT_LAST.iter().any(|word| flat.ends_with(word))
+    says_so
+        && !ABOUT.iter().any(|word| flat.contains(word))
+        && !ABOUT_LAST.iter().any(|word| flat.ends_with(word))
 }
 
 /// Whether the value only says where the secret is: `$TOKEN`, `${{ secrets.X }}`, `@file`, already masked.
 #[must_use]
 pub(super) fn is_reference(value: &str) -> bool {
     let bare = value.trim_matches(['"', '\'', '\\']);
-    bare.is_empty() || bare.starts_with('$') || bare == super::MASK || matches!(bare, "true" | "false" | "null")
+    bare.is_empty()
+        || bare.starts_with('$')
+        || bare == super::MASK
+        || matches!(bare, "true" | "false" | "null")
 }
 
 /// In any part of the name, without its separators.
@@ -59,6 +64,29 @@ const ABOUT: &[&str] = &["tokens", "tokeniz", "nopassword", "keyboard", "secretn
 
 /// As the end of the name, likewise.
 const ABOUT_LAST: &[&str] = &[
-    "file", "path", "dir", "stdin", "env", "name", "url", "uri", "type", "ttl", "length", "len", "limit", "count",
-    "keyid", "store", "provider", "policy", "expiry", "prompt", "command", "helper", "class", "manager", "algorithm",
+    "file",
+    "path",
+    "dir",
+    "stdin",
+    "env",
+    "name",
+    "url",
+    "uri",
+    "type",
+    "ttl",
+    "length",
+    "len",
+    "limit",
+    "count",
+    "keyid",
+    "store",
+    "provider",
+    "policy",
+    "expiry",
+    "prompt",
+    "command",
+    "helper",
+    "class",
+    "manager",
+    "algorithm",
 ];

@@ -35,9 +35,10 @@ impl<'a> Words<'a> {
         if !arg.starts_with('-') {
             return None;
         }
-        if let Some((_, option, style)) = OPTIONS.iter().find(|(programs, option, _)| {
-            arg.starts_with(option) && programs.contains(&self.program)
-        }) {
+        if let Some((_, option, style)) = OPTIONS
+            .iter()
+            .find(|(programs, option, _)| arg.starts_with(option) && programs.contains(&self.program))
+        {
             match (style, arg.len() == option.len()) {
                 (Style::Attached, false) | (Style::Both, false) => return Some(format!("{option}{MASK}")),
                 (Style::Next | Style::Both, true) => self.next = Next::Secret,
@@ -103,7 +104,16 @@ enum Style {
 /// Programs, their option, and how it takes the secret. Options that name it (`--password`) need no line here.
 const OPTIONS: &[(&[&str], &str, Style)] = &[
     (
-        &["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mysqlcheck", "mysqlsh", "mariadb", "mariadb-dump"],
+        &[
+            "mysql",
+            "mysqldump",
+            "mysqladmin",
+            "mysqlimport",
+            "mysqlcheck",
+            "mysqlsh",
+            "mariadb",
+            "mariadb-dump",
+        ],
         "-p",
         Style::Attached,
     ),

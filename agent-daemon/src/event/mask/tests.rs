@@ -26,7 +26,10 @@ fn secrets_are_replaced_and_the_rest_is_kept() {
         (&["curl", "-H", "authorization: Basic dTpw"], &["curl", "-H", "authorization: Basic ***"]),
         (&["curl", "-H", "X-Api-Key: 12345"], &["curl", "-H", "X-Api-Key: ***"]),
         (&["curl", "-H", "PRIVATE-TOKEN: 12345"], &["curl", "-H", "PRIVATE-TOKEN: ***"]),
-        (&["git", "clone", "https://me:hunter2@h.example/r.git"], &["git", "clone", "https://me:***@h.example/r.git"]),
+        (
+            &["git", "clone", "https://me:hunter2@h.example/r.git"],
+            &["git", "clone", "https://me:***@h.example/r.git"],
+        ),
         (&["psql", "postgres://u:p%40ss@db:5432/x"], &["psql", "postgres://u:***@db:5432/x"]),
         (&["env", "DB_PASSWORD=hunter2", "make"], &["env", "DB_PASSWORD=***", "make"]),
         (&["env", "AWS_SECRET_ACCESS_KEY=abc/def+1"], &["env", "AWS_SECRET_ACCESS_KEY=***"]),
@@ -40,10 +43,16 @@ fn secrets_are_replaced_and_the_rest_is_kept() {
         (&["x", "xoxb-123456789012-abcdefghijkl"], &["x", "***"]),
         (&["x", "AKIAABCDEFGHIJKLMNOP"], &["x", "***"]),
         (&["x", jwt], &["x", "***"]),
-        (&["x", "a -----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY----- b"], &["x", "a *** b"]),
+        (
+            &["x", "a -----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY----- b"],
+            &["x", "a *** b"],
+        ),
         (&["x", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn"], &["x", "***"]),
         (&["curl", "https://h/?token=abc123&page=2"], &["curl", "https://h/?token=***&page=2"]),
-        (&["curl", "-d", r#"{"password":"hunter2","user":"me"}"#], &["curl", "-d", r#"{"password":"***","user":"me"}"#]),
+        (
+            &["curl", "-d", r#"{"password":"hunter2","user":"me"}"#],
+            &["curl", "-d", r#"{"password":"***","user":"me"}"#],
+        ),
         (&["sh", "-c", "TOKEN=abc curl h"], &["sh", "-c", "TOKEN=*** curl h"]),
         (&["sh", "-c", "TOKEN=\"a b\" curl h"], &["sh", "-c", "TOKEN=\"***\" curl h"]),
         (&["sh", "-c", "cd /x && mysql -phunter2 shop; ls"], &["sh", "-c", "cd /x && mysql -p*** shop; ls"]),
@@ -98,7 +107,8 @@ fn a_secret_that_was_cut_is_still_one() {
 
 #[test]
 fn masking_twice_changes_nothing_more() {
-    let mut argv: Vec<Box<str>> = vec!["curl".into(), "-H".into(), "Authorization: Bearer abcdef012345".into()];
+    let mut argv: Vec<Box<str>> =
+        vec!["curl".into(), "-H".into(), "Authorization: Bearer abcdef012345".into()];
     assert_eq!(Masks::default().mask(&mut argv, false), 1);
     let once = argv.clone();
     Masks::default().mask(&mut argv, false);
@@ -110,5 +120,8 @@ fn configured_words_are_masked_too() {
     let masks = Masks::with_words(&["Kundennummer".to_owned()]);
     let mut argv: Vec<Box<str>> = ["x", "--kundennummer=4711", "KUNDENNUMMER=4711"].map(Into::into).to_vec();
     assert_eq!(masks.mask(&mut argv, false), 2);
-    assert_eq!(argv.iter().map(|a| &**a).collect::<Vec<_>>(), ["x", "--kundennummer=***", "KUNDENNUMMER=***"]);
+    assert_eq!(
+        argv.iter().map(|a| &**a).collect::<Vec<_>>(),
+        ["x", "--kundennummer=***", "KUNDENNUMMER=***"]
+    );
 }

@@ -64,7 +64,8 @@ pub(super) fn exec(whole: &[u8], reading: &Reading, event: &mut Event) -> Result
     let exe = path(exe, &raw.exe);
     let script = (!script.is_empty()).then(|| path(script, &raw.script));
     if raw.header.subject.instance != 0 {
-        event.handed_off = script.iter().chain([&exe]).find_map(|p| handed_off::by_program(p)).map(Name::from);
+        event.handed_off =
+            script.iter().chain([&exe]).find_map(|p| handed_off::by_program(p)).map(Name::from);
     }
     if let Some(subject) = &mut event.subject {
         subject.exe = Some(Name::from(exe));

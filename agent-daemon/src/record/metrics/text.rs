@@ -41,11 +41,18 @@ pub fn render(metrics: &Metrics, gauges: &Gauges) -> String {
     out.family("chaperone_info", "gauge", "Version and mode of the running daemon.");
     out.value("chaperone_info", &[("version", g.version), ("mode", &g.mode)], 1.0);
     out.single("chaperone_start_time_seconds", "gauge", "Start of the daemon, unix time.", g.started_unix_s);
-    out.single("chaperone_resident_memory_bytes", "gauge", "Resident memory of the daemon.", g.resident_bytes as f64);
+    out.single(
+        "chaperone_resident_memory_bytes",
+        "gauge",
+        "Resident memory of the daemon.",
+        g.resident_bytes as f64,
+    );
 
     out.family("chaperone_events_total", "counter", "Events read from the kernel side, by kind and origin.");
     for (kind, name) in Kind::ALL {
-        for (slot, count) in metrics.received[kind.index()].iter().enumerate().filter(|(_, count)| **count > 0) {
+        for (slot, count) in
+            metrics.received[kind.index()].iter().enumerate().filter(|(_, count)| **count > 0)
+        {
             let origin = u8::try_from(slot).ok().and_then(Origin::from_raw).map_or("unknown", Origin::name);
             out.value("chaperone_events_total", &[("kind", name), ("origin", origin)], *count as f64);
         }
@@ -65,9 +72,14 @@ pub fn render(metrics: &Metrics, gauges: &Gauges) -> String {
     }
     out.value("chaperone_events_lost_total", &[("kind", "line"), ("place", "file")], g.unwritten as f64);
 
-    out.family("chaperone_verdicts_total", "counter", "Verdicts on acts of agents, by agent, role and verdict.");
+    out.family(
+        "chaperone_verdicts_total",
+        "counter",
+        "Verdicts on acts of agents, by agent, role and verdict.",
+    );
     let mut verdicts: Vec<_> = metrics.verdicts.iter().collect();
-    verdicts.sort_by(|(a_key, a), (b_key, b)| (&a.agent, &a.role, a_key.2).cmp(&(&b.agent, &b.role, b_key.2)));
+    verdicts
+        .sort_by(|(a_key, a), (b_key, b)| (&a.agent, &a.role, a_key.2).cmp(&(&b.agent, &b.role, b_key.2)));
     for ((_, _, verdict), of) in verdicts {
         let verdict = Verdict::from_raw(*verdict).map_or("unknown", Verdict::name);
         let labels = [("agent", &*of.agent), ("role", &*of.role), ("verdict", verdict)];
@@ -82,7 +94,12 @@ pub fn render(metrics: &Metrics, gauges: &Gauges) -> String {
     out.single("chaperone_agents", "gauge", "Registered agents.", g.agents as f64);
     out.single("chaperone_roles", "gauge", "Roles in force.", g.roles as f64);
     let generation = g.generation as f64;
-    out.single("chaperone_policy_generation", "gauge", "Configurations put in force since the start.", generation);
+    out.single(
+        "chaperone_policy_generation",
+        "gauge",
+        "Configurations put in force since the start.",
+        generation,
+    );
     out.family("chaperone_policy_reloads_total", "counter", "Configurations read, by result.");
     for (result, count) in [("in_force", metrics.policy_changed), ("rejected", metrics.policy_rejected)] {
         out.value("chaperone_policy_reloads_total", &[("result", result)], count as f64);

@@ -1,0 +1,154 @@
+//! `chaperone doctor`: what this host gives, what follows from it, and what would give more.
+
+use std::process::ExitCode;
+
+use anstyle::Style;
+use anyhow::Result;
+use serde_json::json;
+
+use super::{
+    Place, block_on,
+    render::{self, BAD, BOLD, DIM, GOOD, Table, WARN, paint},
+    role::Output,
+};
+use crate::{
+    control::{
+        api::Status,
+        client::{self, Error},
+    },
+    kernel::{
+        KernelMode,
+        capability::{self, Guarantee, Host, State, Strength},
+    },
+};
+
+/// Say what this host lets Chaperone guarantee, and what is missing for more.
+///
+/// Needs no daemon; where one runs, it is asked too. Exit status: 0 everything is refused in the call (lsm mode),
+/// 1 the host limits what can be refused (cgroup mode), or a changed configuration was refused, 2 the daemon cannot
+/// run here.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let host = capability::probe();
+    let daemon: Result<Status, Error> = block_on(client::get(&args.place.control_socket(), "/v1/status"))?;
+    // What runs knows better than what could be told from outside.
+    let running = daemon.as_ref().ok().and_then(|status| match status.mode.as_str() {
+        "lsm" => Some(KernelMode::Lsm),
+        "cgroup" => Some(KernelMode::Cgroup),
+        _ => None,
+    });
+    let mode = running.or(host.mode);
+    let guarantees = mode.map(capability::guarantees).unwrap_or_default();
+    match args.output {
+        Output::Json => {
+            let daemon =
+                daemon.as_ref().map_or_else(|error| json!({ "error": error.to_string() }), |s| json!(s));
+            anstream::println!(
+                "{}",
+                json!({ "host": host, "mode": mode, "guarantees": guarantees, "daemon": daemon })
+            );
+        }
+        Output::Text => {
+            anstream::print!("{}", found(&host));
+            anstream::print!("{}", follows(mode, &guarantees));
+            anstream::print!("{}", running_daemon(&daemon));
+        }
+    }
+    let troubled = daemon.is_ok_and(|status| !status.policy.problems.is_empty());
+    Ok(ExitCode::from(match mode {
+        Some(KernelMode::Lsm) if !troubled => FULL,
+        Some(_) => LIMITED,
+        None => CANNOT_RUN,
+    }))
+}
+
+fn found(host: &Host) -> String {
+    let mut table = Table::default();
+    for capability in &host.capabilities {
+        let (style, mark) = match capability.state {
+            State::Present => (GOOD, "yes"),
+            State::Missing => (BAD, "no"),
+            State::Unknown => (WARN, "?"),
+        };
+        let name = (Style::new(), capability.name.to_owned());
+        table.row([(style, format!("  {mark:<3}")), name, (DIM, capability.found.clone())]);
+    }
+    let mut out = format!("{}\n{}", paint(BOLD, format!("kernel {}", host.kernel)), table.render(usize::MAX));
+    for capability in host.capabilities.iter().filter(|c| !c.remedy.is_empty()) {
+        out.push_str(&format!(
+            "\n{} (for {})\n    {}\n",
+            capability.name, capability.needed_for, capability.remedy
+        ));
+    }
+    out
+}
+
+fn follows(mode: Option<KernelMode>, guarantees: &[Guarantee]) -> String {
+    let mut out = String::from("\n");
+    out.push_str(&match mode {
+        Some(KernelMode::Lsm) => {
+            format!("{} what a role does not allow is refused in the call\n", paint(GOOD, "lsm mode:"))
+        }
+        Some(KernelMode::Cgroup) => {
+            format!(
+                "{} refused where cgroup hooks see it, and not where they do not\n",
+                paint(WARN, "cgroup mode:")
+            )
+        }
+        None => format!("{}\n", paint(BAD, "the daemon cannot run here")),
+    });
+    let mut table = Table::default();
+    for Guarantee { way, class, guarantee } in guarantees {
+        let style = match guarantee {
+            Strength::RefusedInTheCall => GOOD,
+            Strength::RefusedAtTheCgroup => WARN,
+            Strength::NotSeen => BAD,
+        };
+        let way = (Style::new(), format!("  {way}"));
+        table.row([way, (DIM, (*class).to_owned()), (style, guarantee.name().to_owned())]);
+    }
+    out.push_str(&table.render(usize::MAX));
+    out
+}
+
+fn running_daemon(daemon: &Result<Status, Error>) -> String {
+    let status = match daemon {
+        Ok(status) => status,
+        Err(error) => return format!("\n{} {error}\n", paint(WARN, "daemon:")),
+    };
+    let mut out = format!(
+        "\n{} {} runs in {} mode (pid {}): {} agents, {} roles, {} live instances, {} events recorded\n",
+        paint(GOOD, "daemon:"),
+        status.version,
+        status.mode,
+        status.pid,
+        status.policy.agents,
+        status.policy.roles,
+        status.instances,
+        status.events_recorded,
+    );
+    if !status.mode_reason.is_empty() {
+        out.push_str(&format!("  {} {}\n", paint(WARN, "why not lsm mode:"), status.mode_reason));
+    }
+    let lost: u64 = status.counters.lost.values().sum();
+    if lost > 0 {
+        out.push_str(&format!("  {} {lost} events were lost (chaperone metrics)\n", paint(WARN, "lost:")));
+    }
+    for problem in &status.policy.problems {
+        out.push_str(&format!("  {} {}\n", paint(BAD, "configuration refused:"), render::harmless(problem)));
+    }
+    out
+}
+
+const FULL: u8 = 0;
+const LIMITED: u8 = 1;
+const CANNOT_RUN: u8 = 2;

@@ -1,0 +1,249 @@
+//! `chaperone events`: what was recorded, from the event file or as it happens.
+
+mod compact;
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use super::{Place, block_on};
+use crate::{
+    control::client::{self, Lines},
+    event::{Event, filter::Filter, word::Time},
+};
+
+/// Show recorded events; with -f, as they happen.
+///
+/// Without -f the event file is read (and the one before it), which needs no daemon.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Follow: show new events until interrupted. With --since, those since then first.
+    #[arg(short, long)]
+    follow: bool,
+    /// Only of this agent.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// Only of this role.
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// Only of this origin: agent, human, system.
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    /// Only of this kind (net_connect) or family (net, process, unix, policy).
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only with this verdict: allow, alert, hold, deny, kill.
+    #[arg(long, value_name = "VERDICT")]
+    verdict: Option<String>,
+    /// Only of this instance.
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
+    /// Only since a time (2026-01-31T12:00:00Z), or for a while back (30s, 10m, 2h, 1d).
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// At most this many, the latest.
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "follow")]
+    lines: Option<usize>,
+    /// The event file, instead of the configured one.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+/// One line for people, or the event itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    #[default]
+    Compact,
+    Json,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let filter = filter(args).map_err(anyhow::Error::msg)?;
+    let file = || match &args.file {
+        Some(file) => Ok(file.clone()),
+        None => args.place.settings().map(|config| config.events_file),
+    };
+    let mut printer = Printer::new(args.output, filter);
+    if args.follow {
+        let socket = args.place.control_socket();
+        // Without `since`: that concerns what is read from the file, and everything new is newer.
+        let query = Filter { since: None, ..printer.filter.clone() }.to_query();
+        block_on(async {
+            // Following begins before the file is read, so that nothing falls between the two.
+            let mut lines = client::follow(&socket, &format!("/v1/events?{query}")).await?;
+            if args.since.is_some() {
+                printer.file(&file()?)?;
+            }
+            printer.follow(&mut lines).await
+        })??;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = file()?;
+    printer.keep_last = args.lines;
+    let before = with_suffix(&file, ".1");
+    if before.exists() {
+        printer.file(&before)?;
+    }
+    printer.file(&file)?;
+    printer.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn filter(args: &Args) -> Result<Filter, String> {
+    let mut filter = Filter::default();
+    let options = [
+        ("agent", &args.agent),
+        ("role", &args.role),
+        ("origin", &args.origin),
+        ("kind", &args.kind),
+        ("verdict", &args.verdict),
+        ("instance", &args.instance),
+    ];
+    for (name, value) in options {
+        if let Some(value) = value {
+            filter.set(name, value).map_err(|wrong| format!("--{name}: {wrong}"))?;
+        }
+    }
+    filter.since = args.since.as_deref().map(|text| since(text, Time::now())).transpose()?;
+    Ok(filter)
+}
+
+/// A time, or how far back from `now`.
+fn since(text: &str, now: Time) -> Result<Time, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let back = units.iter().find_map(|(unit, seconds)| {
+        let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(Duration::from_secs(count.saturating_mul(*seconds)))
+    });
+    if let Some(back) = back {
+        let ns = u64::try_from(back.as_nanos()).unwrap_or(u64::MAX);
+        return Ok(Time(now.0.saturating_sub(ns)));
+    }
+    text.parse().map_err(|wrong| format!("--since: {wrong}, nor a while such as 10m"))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+struct Printer {
+    form: Form,
+    filter: Filter,
+    out: anstream::AutoStream<std::io::Stdout>,
+    /// Lines held back until the last ones are known.
+    keep_last: Option<usize>,
+    kept: std::collections::VecDeque<String>,
+    /// The latest event that the file had: the same may come again from the socket.
+    last: Option<(crate::event::Name, u64)>,
+    unreadable: u64,
+}
+
+impl Printer {
+    fn new(form: Form, filter: Filter) -> Self {
+        let out = anstream::AutoStream::auto(std::io::stdout());
+        Self { form, filter, out, keep_last: None, kept: Default::default(), last: None, unreadable: 0 }
+    }
+
+    fn file(&mut self, path: &Path) -> Result<()> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                anyhow::bail!(
+                    "{} does not exist: has the daemon ever run? (--file names another)",
+                    path.display()
+                )
+            }
+            Err(error) => return Err(error).with_context(|| format!("open {}", path.display())),
+        };
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if let Some(text) = self.text_of(line.trim_ascii_end(), true) {
+                match self.keep_last {
+                    Some(count) => {
+                        self.kept.push_back(text);
+                        if self.kept.len() > count {
+                            self.kept.pop_front();
+                        }
+                    }
+                    None => writeln!(self.out, "{text}")?,
+                }
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+
+    async fn follow(&mut self, lines: &mut Lines) -> Result<()> {
+        while let Some(line) = lines.next().await? {
+            if let Some(text) = self.text_of(&line, false) {
+                writeln!(self.out, "{text}")?;
+                self.out.flush()?;
+            }
+        }
+        anstream::eprintln!("chaperone events: the daemon ended the stream");
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for text in std::mem::take(&mut self.kept) {
+            writeln!(self.out, "{text}")?;
+        }
+        if self.unreadable > 0 {
+            anstream::eprintln!(
+                "chaperone events: {} lines are not events and were passed over",
+                self.unreadable
+            );
+        }
+        Ok(())
+    }
+
+    /// What to print for a line, if anything.
+    fn text_of(&mut self, line: &[u8], from_file: bool) -> Option<String> {
+        let Ok(event) = serde_json::from_slice::<Event>(line) else {
+            self.unreadable += 1;
+            return None;
+        };
+        if from_file {
+            self.last = Some((event.boot_id.clone(), event.seq));
+        } else if self.last.as_ref().is_some_and(|(boot, seq)| *boot == event.boot_id && event.seq <= *seq) {
+            return None;
+        }
+        // What a follower lost is told whatever it asked for.
+        let about_us = event.lost.as_ref().is_some_and(|lost| lost.follower > 0);
+        if !about_us && !self.filter.matches(&event) {
+            return None;
+        }
+        Some(match self.form {
+            Form::Compact => compact::line(&event),
+            Form::Json => String::from_utf8_lossy(line).into_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_a_while() {
+        let now: Time = "2026-01-31T12:00:00Z".parse().unwrap();
+        assert_eq!(since("10m", now).unwrap().to_string(), "2026-01-31T11:50:00.000000000Z");
+        assert_eq!(since("2026-01-31T00:00:00Z", now).unwrap().to_string(), "2026-01-31T00:00:00.000000000Z");
+        assert!(since("yesterday", now).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! An event as one line for people.
+
+use std::fmt::Write as _;
+
+use anstyle::Style;
+
+use crate::{
+    cli::render::{self, BAD, BOLD, DIM, WARN, harmless, paint},
+    event::{
+        Event, Kind, Subject,
+        local::Policy,
+        net::{Decision, Network, Unix},
+    },
+};
+
+/// The line, with styles; aligned as far as the words it holds are short.
+pub(super) fn line(event: &Event) -> String {
+    let time = event.time.to_string();
+    let mut out = paint(DIM, time.get(11..23).unwrap_or_default());
+    let (origin, style) = event
+        .subject
+        .as_ref()
+        .map_or(("daemon", BOLD), |subject| (subject.origin.name(), render::origin(subject.origin)));
+    let _ = write!(out, " {} {} ", pad(style, origin, 6), pad(style, &who(event.subject.as_ref()), 24));
+    let _ = write!(out, "{} {}", pad(Style::new(), word(event), 11), what(event));
+    if let Some(broker) = &event.handed_off {
+        let _ = write!(out, " {}", paint(WARN, format!("handed off: {broker}")));
+    }
+    for cut in &event.truncated {
+        let _ = write!(out, " {}", paint(DIM, format!("({} cut, {} bytes)", cut.field, cut.bytes)));
+    }
+    out
+}
+
+fn pad(style: Style, text: &str, width: usize) -> String {
+    let text = render::cut(text, width);
+    let fill = width.saturating_sub(text.chars().count());
+    format!("{}{}", paint(style, &text), " ".repeat(fill))
+}
+
+fn who(subject: Option<&Subject>) -> String {
+    let Some(subject) = subject else { return "-".to_owned() };
+    match (&subject.agent, &subject.role) {
+        (Some(agent), Some(role)) if agent == role => agent.to_string(),
+        (Some(agent), Some(role)) => format!("{agent}/{role}"),
+        (Some(agent), None) => agent.to_string(),
+        _ => format!("uid {}", subject.loginuid.unwrap_or(subject.uid)),
+    }
+}
+
+/// The act, in a word.
+fn word(event: &Event) -> &'static str {
+    match event.kind {
+        Kind::ProcessExec => "exec",
+        Kind::ProcessExit => "exit",
+        Kind::ProcessFork => "fork",
+        Kind::CgroupCreated => "cgroup",
+        Kind::NetConnect | Kind::UnixConnect => "connect",
+        Kind::NetSend | Kind::UnixSend => "send",
+        Kind::NetCreate => "socket",
+        Kind::NetOption => "setsockopt",
+        Kind::NetOther => "net",
+        Kind::AgentFound => "found",
+        Kind::AgentEnded => "ended",
+        Kind::DaemonStarted => "started",
+        Kind::DaemonStopped => "stopped",
+        Kind::PolicyChanged => "policy",
+        Kind::PolicyRejected => "policy",
+        Kind::EventsLost => "lost",
+        Kind::Unknown => "unknown",
+    }
+}
+
+fn what(event: &Event) -> String {
+    match event.kind {
+        Kind::ProcessExec => exec(event),
+        Kind::ProcessExit => format!("{}{}", actor(event), exit(event)),
+        Kind::ProcessFork => format!("{} → {}", actor(event), event.fork.map_or(0, |fork| fork.child_pid)),
+        Kind::CgroupCreated => event.new_cgroup.as_ref().map(|c| harmless(&c.path)).unwrap_or_default(),
+        Kind::DaemonStarted | Kind::DaemonStopped => daemon(event),
+        Kind::PolicyChanged | Kind::PolicyRejected => policy(event),
+        Kind::EventsLost => lost(event),
+        Kind::AgentFound | Kind::AgentEnded | Kind::Unknown => format!("{}{}", actor(event), instance(event)),
+        _ => act(event),
+    }
+}
+
+/// `curl[123]`
+fn actor(event: &Event) -> String {
+    let Some(subject) = &event.subject else { return String::new() };
+    let name = subject
+        .script
+        .as_deref()
+        .or(subject.exe.as_deref())
+        .map(|path| path.rsplit('/').next().unwrap_or(path));
+    format!("{}[{}]", harmless(name.unwrap_or(&subject.comm)), subject.pid)
+}
+
+fn instance(event: &Event) -> String {
+    event.subject.as_ref().and_then(|s| s.instance).map(|id| format!(" {id}")).unwrap_or_default()
+}
+
+fn exec(event: &Event) -> String {
+    let Some(exec) = &event.exec else { return actor(event) };
+    let exe =
+        event.subject.as_ref().and_then(|s| s.script.as_deref().or(s.exe.as_deref())).unwrap_or_default();
+    let mut out = format!("{} {}", paint(DIM, actor(event)), harmless(exe));
+    if let Some((_, arguments)) = exec.argv.split_first().filter(|(_, rest)| !rest.is_empty()) {
+        let _ = write!(out, " {}", render::command(arguments));
+    }
+    if let Some(how) = exec.recognised {
+        let _ = write!(out, " {}", paint(BOLD, format!("agent started{} (by {how})", instance(event))));
+    }
+    out
+}
+
+fn exit(event: &Event) -> String {
+    let Some(exit) = event.exit else { return String::new() };
+    let how = match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!(" signal {signal}"),
+        (Some(code), None) => format!(" {code}"),
+        (None, None) => String::new(),
+    };
+    let ended = if exit.instance_ended {
+        paint(BOLD, format!(" agent ended{}", instance(event)))
+    } else {
+        String::new()
+    };
+    how + &ended
+}
+
+fn act(event: &Event) -> String {
+    let mut out = String::new();
+    if let Some(verdict) = event.verdict {
+        let _ = write!(out, "{} ", pad(render::verdict(verdict), &verdict.name().to_uppercase(), 5));
+    }
+    let target = match (&event.network, &event.unix) {
+        (Some(network), _) => endpoint(network),
+        (_, Some(unix)) => socket(unix),
+        _ => String::new(),
+    };
+    let _ = write!(out, "{target} {}", paint(DIM, actor(event)));
+    if let Some(decision) = &event.decision {
+        out.push_str(&paint(DIM, reason(event, decision)));
+    }
+    out
+}
+
+/// `tcp 10.0.0.5:443`
+fn endpoint(network: &Network) -> String {
+    let protocol = network.protocol.as_deref().unwrap_or(&network.family);
+    match (network.address, network.port, network.cid) {
+        (Some(address), Some(port), _) => {
+            format!("{protocol} {}", std::net::SocketAddr::new(address, port as u16))
+        }
+        (Some(address), None, _) => format!("{protocol} {address}"),
+        (None, port, Some(cid)) => format!("{} {cid}:{}", network.family, port.unwrap_or_default()),
+        (None, ..) => format!("{} {protocol} {}", network.family, network.kind),
+    }
+}
+
+fn socket(unix: &Unix) -> String {
+    let path = if unix.path.is_empty() { "(unnamed)".to_owned() } else { harmless(&unix.path) };
+    let peer = unix.peer.as_ref().map(|peer| {
+        let name = peer.agent.as_deref().or(peer.exe.as_deref()).unwrap_or(peer.origin.name());
+        format!(" of {}[{}]", harmless(name), peer.pid.unwrap_or_default())
+    });
+    format!("unix {path}{}", peer.unwrap_or_default())
+}
+
+/// ` default (lsm)`, ` rule 3: 10.0.0.0/8 tcp allow, roles/a.yaml:12`
+fn reason(event: &Event, decision: &Decision) -> String {
+    let mut out = match &decision.rule {
+        Some(rule) => {
+            let source = rule.source.as_deref().map(|s| format!(", {s}")).unwrap_or_default();
+            format!(" rule {}: {}{source}", rule.index, rule.text)
+        }
+        None => format!(" {}", decision.source),
+    };
+    if Some(decision.wanted) != event.verdict {
+        let _ = write!(out, ", would be {}", decision.wanted);
+    }
+    if let Some(errno) = &decision.errno {
+        let _ = write!(out, ", {errno}");
+    }
+    let _ = write!(out, " ({})", decision.place);
+    out
+}
+
+fn daemon(event: &Event) -> String {
+    let Some(daemon) = &event.daemon else { return String::new() };
+    let mut out = format!(
+        "chaperone {}, {} mode, kernel {}, {} agents, {} roles",
+        daemon.version, daemon.mode, daemon.kernel, daemon.agents, daemon.roles
+    );
+    if !daemon.mode_reason.is_empty() {
+        let _ = write!(out, " {}", paint(WARN, format!("({})", daemon.mode_reason)));
+    }
+    out
+}
+
+fn policy(event: &Event) -> String {
+    let Some(policy) = &event.policy else { return String::new() };
+    if event.kind == Kind::PolicyRejected {
+        let first = policy.problems.first().map(|p| harmless(p)).unwrap_or_default();
+        return format!("{} {} problems; {first}", paint(BAD, "refused:"), policy.problems.len());
+    }
+    let Policy { generation, agents, roles, trigger, .. } = policy;
+    format!("generation {generation} in force: {agents} agents, {roles} roles ({trigger})")
+}
+
+fn lost(event: &Event) -> String {
+    let Some(lost) = &event.lost else { return String::new() };
+    let ring = lost.ring.iter().map(|(kind, count)| format!("{count} {kind} (ring buffer full)"));
+    let undecodable =
+        lost.undecodable.iter().map(|(reason, count)| format!("{count} undecodable ({reason})"));
+    let mut all: Vec<String> = ring.chain(undecodable).collect();
+    if lost.unwritten > 0 {
+        all.push(format!("{} lines not written", lost.unwritten));
+    }
+    if lost.follower > 0 {
+        all.push("this follower was too slow and was cut off; start again".to_owned());
+    }
+    paint(BAD, all.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What the pipeline answers when a client of the control socket asks.
+
+use tracing::warn;
+
+use super::{Pipeline, host};
+use crate::{
+    control::{
+        Command, Refusal,
+        api::{AgentView, Labelled, PolicyView, Status},
+    },
+    event::word::{Evidence, ExecId, InstanceId, Word},
+    record::{
+        file::File,
+        metrics::{self, Gauges},
+    },
+};
+
+impl Pipeline {
+    /// Who asks may have gone away meanwhile: an answer that nobody takes is no error.
+    pub(super) fn answer(&mut self, command: Command) {
+        match command {
+            Command::Labels { pids, reply } => {
+                let _ = reply.send(pids.iter().map(|pid| self.labelled(*pid)).collect());
+            }
+            Command::Agents { name, reply } => {
+                let _ = reply.send(self.agents(name.as_deref()));
+            }
+            Command::Status { reply } => {
+                let _ = reply.send(self.status());
+            }
+            Command::Metrics { reply } => {
+                let gauges = self.gauges();
+                let text = metrics::render(&self.line.recorder.metrics, &gauges);
+                let _ = reply.send(text);
+            }
+            Command::Run { pid, agent, reply } => {
+                let _ = reply.send(self.expect_run(pid, &agent));
+            }
+            Command::Follow { filter, reply } => {
+                let _ = reply.send(self.line.recorder.followers.add(filter));
+            }
+        }
+    }
+
+    fn labelled(&self, pid: u32) -> Option<Labelled> {
+        let label = self.kernel.label(pid)?;
+        let names = &self.line.names;
+        let inside = label.instance != 0 || label.agent != 0;
+        Some(Labelled {
+            origin: Word::from_raw(label.origin),
+            evidence: Evidence(label.evidence),
+            instance: InstanceId::some(label.instance),
+            agent: inside.then(|| names.agent(label.agent)),
+            role: inside.then(|| names.role(label.role)),
+            exec_id: ExecId(label.exec_id),
+        })
+    }
+
+    fn expect_run(&mut self, pid: u32, agent: &str) -> Result<(), Refusal> {
+        let Some(agent) = self.in_force.registry.agent_named(agent) else {
+            let known = self.in_force.registry.agents().map(|a| a.name.clone()).collect();
+            return Err(Refusal::NoSuchAgent { name: agent.to_owned(), known });
+        };
+        if let Some(id) = self.kernel.label(pid).and_then(|label| InstanceId::some(label.instance)) {
+            return Err(Refusal::InsideInstance(id));
+        }
+        self.kernel
+            .expect_run(pid, agent.id, agent.role_id)
+            .map_err(|error| Refusal::Kernel(format!("{error:#}")))
+    }
+
+    fn agents(&mut self, name: Option<&str>) -> Vec<AgentView> {
+        self.learn_instances();
+        let registry = &self.in_force.registry;
+        let wanted = registry.agents().filter(|agent| name.is_none_or(|name| agent.name == name));
+        wanted
+            .map(|agent| AgentView {
+                name: agent.name.clone(),
+                role: agent.role.clone(),
+                owner: agent.owner.clone(),
+                version: agent.version.clone(),
+                description: agent.description.clone(),
+                matches: agent.matches.iter().filter_map(|m| serde_json::to_value(m).ok()).collect(),
+                source: agent.source.to_string(),
+                mode: self.line.names.mode(agent.role_id),
+                instances: self
+                    .line
+                    .lineage
+                    .instances()
+                    .filter(|i| *i.agent == *agent.name)
+                    .cloned()
+                    .collect(),
+            })
+            .collect()
+    }
+
+    pub(super) fn learn_instances(&mut self) {
+        match self.kernel.instances() {
+            Ok(table) => self.line.lineage.take_instances(&table, &self.line.names),
+            Err(error) => warn!(%error, "the kernel side's instances cannot be read"),
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        self.learn_instances();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            mode: self.mode().to_owned(),
+            mode_reason: self.kernel.reason().to_owned(),
+            started_unix_s: unix_seconds(self.started),
+            events_recorded: self.line.recorder.metrics.recorded,
+            instances: self.line.lineage.instances().count(),
+            followers: self.line.recorder.followers.len(),
+            policy: PolicyView {
+                generation: self.in_force.generation,
+                agents: self.in_force.agents(),
+                roles: self.in_force.roles(),
+                problems: self.rejected.iter().flat_map(|p| &p.0).map(ToString::to_string).collect(),
+            },
+            counters: self.kernel.counters().unwrap_or_default(),
+        }
+    }
+
+    fn gauges(&mut self) -> Gauges {
+        self.learn_instances();
+        let counters = self.kernel.counters().unwrap_or_default();
+        let recorder = &self.line.recorder;
+        let mut gauges = Gauges {
+            version: env!("CARGO_PKG_VERSION"),
+            mode: self.mode().to_owned(),
+            started_unix_s: unix_seconds(self.started),
+            generation: self.in_force.generation,
+            agents: self.in_force.agents(),
+            roles: self.in_force.roles(),
+            followers: recorder.followers.len(),
+            followers_cut: recorder.followers.cut(),
+            unwritten: recorder.file.as_ref().map_or(0, File::unwritten),
+            cgroups: self.line.lineage.cgroups.len(),
+            images: self.line.lineage.images.len(),
+            resident_bytes: host::resident_bytes(),
+            submitted: counters.submitted,
+            lost: counters.lost,
+            named: counters.named,
+            ..Gauges::default()
+        };
+        for instance in self.line.lineage.instances() {
+            *gauges.instances.entry(instance.agent.to_string()).or_default() += 1;
+            gauges.tasks += instance.tasks;
+        }
+        gauges
+    }
+}
+
+fn unix_seconds(time: std::time::SystemTime) -> f64 {
+    time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
