@@ -29,10 +29,22 @@ pub struct Scratch {
     /// Not 0 while a program works in it.
     busy: u64,
     pub exec: Exec,
+    /// Texts follow the event they belong to without a gap.
     pub text: [u8; TEXT_BUFFER],
     pub unix: Unix,
     pub key: Key<UnixKey>,
     pub path: Path,
+}
+
+impl Scratch {
+    /// Room for an event that is shorter than `exec`, with its end at `text`.
+    #[inline(always)]
+    pub fn before_text<T>(&mut self) -> &mut T {
+        const { assert!(size_of::<T>() <= size_of::<Exec>() && align_of::<T>() <= 8) };
+        let exec: *mut u8 = (&raw mut self.exec).cast();
+        // SAFETY: inside `exec`, which is plain old data as events are, and aligned to 8 since both sizes are.
+        unsafe { &mut *exec.add(size_of::<Exec>() - size_of::<T>()).cast::<T>() }
+    }
 }
 
 /// Scratches per CPU: on a preemptible kernel an LSM program can be preempted by another task's.

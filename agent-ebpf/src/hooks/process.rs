@@ -5,12 +5,12 @@ pub mod recognise;
 
 use agent_common::{
     event::{
-        Counter, Kind,
-        process::{Exit, Fork},
-        record,
+        Counter, Kind, Text,
+        process::{CgroupCreated, Exit, Fork},
+        record, text_flags,
     },
     identity::{CgroupName, Label, Match},
-    limits::{CGROUP_NAME_BYTES, PATH_BYTES_MAX},
+    limits::{CGROUP_NAME_BYTES, PATH_BYTES_KEPT, PATH_BYTES_MAX},
 };
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -23,7 +23,7 @@ use crate::{
     emit,
     kernel::{self, Ptr, offset},
     maps::{AGENT_TASKS, CGROUP_NAMES, CGROUP_PATHS, CGROUPS, CgroupAgent, SEEDS},
-    subject,
+    path, subject,
 };
 
 const CLONE_THREAD: u64 = 0x0001_0000;
@@ -149,7 +149,35 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     if let Some(found) = found {
         let _ = CGROUPS.insert(&id, &CgroupAgent { found, instance: 0 }, u64::from(BPF_ANY));
     }
+    tell_cgroup(id, ctx.arg::<*const u8>(1));
     0
+}
+
+/// Always told, whoever made it: containers are known by the paths of their cgroups, which may be gone when an event
+/// that happened in one is read.
+#[inline(always)]
+fn tell_cgroup(id: u64, path: Ptr) {
+    let Some(scratch) = emit::acquire() else { return };
+    let kept = kernel::read_str(scratch.text.as_mut_ptr(), PATH_BYTES_KEPT as u32, path);
+    let mut label = Label::default();
+    if let Some(current) = subject::current() {
+        label = *current;
+    }
+    let created: &mut CgroupCreated = scratch.before_text();
+    subject::describe(&mut created.header.subject, &label);
+    created.cgroup_id = id;
+    created.path = Text {
+        hash: 0,
+        full_bytes: kept as u32,
+        kept_bytes: kept as u16,
+        // The string read stops at the bound, so a path of just that length counts as cut.
+        flags: text_flags::UNHASHED
+            | if kept + 1 >= PATH_BYTES_KEPT { text_flags::TRUNCATED } else { 0 },
+    };
+    let bytes = size_of::<CgroupCreated>() + (path::opaque(kept) & 0x3ff);
+    emit::head(&mut created.header, Kind::Cgroup, bytes);
+    emit::submit((&raw const *created).cast(), bytes, Kind::Cgroup, label.instance);
+    emit::release(scratch);
 }
 
 #[inline(always)]
