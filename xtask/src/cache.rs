@@ -65,8 +65,10 @@ impl Cache {
         if let Some(entry) = self.find(name) {
             return Ok(entry);
         }
+        let prefix = format!(".building-{name}-");
+        self.sweep(&prefix);
         let building = tempfile::Builder::new()
-            .prefix(".building-")
+            .prefix(&prefix)
             .tempdir_in(&self.root)
             .with_context(|| format!("make a directory in {}", self.root.display()))?;
         make(building.path())?;
@@ -98,6 +100,15 @@ impl Cache {
             step::note(&format!("{name}: checksums hold"));
         }
         Ok(())
+    }
+
+    /// Removes what a run that was killed left half made; only with the entry's lock held. Best effort.
+    fn sweep(&self, prefix: &str) {
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Keeps other clones from making the same entry; released when dropped.
