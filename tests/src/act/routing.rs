@@ -16,11 +16,11 @@ use crate::act::{
 };
 
 pub const WAYS: &[Way] = &[
-    way("tcp4-lsrr", Inet, Dest::V4, |ctx| tcp4(ctx, LSRR)).seen(Seen::Packet),
-    way("tcp4-ssrr", Inet, Dest::V4, |ctx| tcp4(ctx, SSRR)).seen(Seen::Packet),
-    way("udp4-lsrr", Inet, Dest::V4, |ctx| udp4(ctx, false)),
-    way("udp4-lsrr-connected", Inet, Dest::V4, |ctx| udp4(ctx, true)),
-    way("udp4-lsrr-cmsg", Inet, Dest::V4, cmsg4),
+    way("tcp4-lsrr", Inet, Dest::V4, |ctx| tcp4(ctx, LSRR)).root().seen(Seen::Packet),
+    way("tcp4-ssrr", Inet, Dest::V4, |ctx| tcp4(ctx, SSRR)).root().seen(Seen::Packet),
+    way("udp4-lsrr", Inet, Dest::V4, |ctx| udp4(ctx, false)).root(),
+    way("udp4-lsrr-connected", Inet, Dest::V4, |ctx| udp4(ctx, true)).root(),
+    way("udp4-lsrr-cmsg", Inet, Dest::V4, cmsg4).root(),
     way("raw4-lsrr", Raw, Dest::V4, raw4).root(),
     way("tcp6-rthdr2", Inet6, Dest::V6, |ctx| tcp6(ctx, Rthdr::Type2)).seen(Seen::Packet),
     way("tcp6-srh", Inet6, Dest::V6, |ctx| tcp6(ctx, Rthdr::Segments)).seen(Seen::Packet),

@@ -28,7 +28,8 @@ pub const WAYS: &[Way] = &[
     way("unix-relative", Unix, Dest::UnixPath("stream"), relative),
     way("unix-dotdot", Unix, Dest::UnixPath("stream"), dotdot),
     way("unix-symlink", Unix, Dest::UnixPath("stream"), |ctx| linked(ctx, true)),
-    way("unix-hardlink", Unix, Dest::UnixPath("stream"), |ctx| linked(ctx, false)),
+    way("unix-hardlink", Unix, Dest::UnixPath("stream"), |ctx| linked(ctx, false))
+        .setting("fs.protected_hardlinks"),
     way("unix-proc-fd-dir", Unix, Dest::UnixPath("stream"), |ctx| through_fd(ctx, true)),
     way("unix-proc-fd", Unix, Dest::UnixPath("stream"), |ctx| through_fd(ctx, false)),
     way("unix-proc-root", Unix, Dest::UnixPath("stream"), |ctx| {
