@@ -1,3 +1,14 @@
-//! Shared by the proofs.
+//! The proof: what runs inside guests, and on this host within cgroups of its own, to see that Chaperone holds.
+//!
+//! # Layout
+//! - [`act`] the actors: every way of sending, every shape of birth, and the receiver at the other end
+//! - [`harness`] a daemon with a configuration, its events, and what processes are labelled
+//! - [`guest`] the cases, one file per family; [`case`] how they are run and told
+//! - [`bench`] what is measured; [`demo`] what is shown
 
 pub mod act;
+pub mod bench;
+pub mod case;
+pub mod demo;
+pub mod guest;
+pub mod harness;

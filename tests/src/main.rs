@@ -1,8 +1,13 @@
-//! The actors and helpers of the proofs, in one static binary that runs in any guest.
+//! The actors, the cases, the benchmarks and the demo, in one static binary that runs in any guest.
 
 use std::process::ExitCode;
 
-use chaperone_tests::act::{Act, receive::Receive};
+use chaperone_tests::{
+    act::{Act, receive::Receive},
+    bench::Bench,
+    demo::Demo,
+    guest::{Guest, Host},
+};
 use clap::Parser;
 
 /// What the proofs run inside guests.
@@ -13,11 +18,23 @@ enum Command {
     Act(Act),
     /// Listen on everything that the ways can reach
     Receive(Receive),
+    /// Run the cases of a guest
+    Guest(Guest),
+    /// Run the cases that this host's own kernel allows, within cgroups made for them
+    Host(Host),
+    /// Measure one thing and print one JSON object
+    Bench(Bench),
+    /// Show what Chaperone does
+    Demo(Demo),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
         Command::Act(act) => act.run(),
         Command::Receive(receive) => receive.run(),
+        Command::Guest(guest) => guest.run(),
+        Command::Host(host) => host.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Demo(demo) => demo.run(),
     }
 }

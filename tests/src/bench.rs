@@ -1,0 +1,38 @@
+//! What is measured: each benchmark runs in a guest and prints one JSON object.
+
+pub mod attribution;
+pub mod endpoints;
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+/// Measures one thing and prints one JSON object.
+#[derive(Debug, Args)]
+pub struct Bench {
+    name: Name,
+    /// lsm or cgroup: what the guest was booted for.
+    #[arg(long, default_value = "lsm")]
+    mode: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Name {
+    /// Every way out, named by the role and not
+    Endpoints,
+    /// Whose doing a process is, over labelled cases and random trees
+    Attribution,
+}
+
+impl Bench {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let report = match self.name {
+            Name::Endpoints => endpoints::run(&self.mode)?,
+            Name::Attribution => attribution::run(&self.mode)?,
+        };
+        let text = serde_json::to_string(&report)?;
+        std::fs::write("/tmp/bench.json", &text)?;
+        println!("{text}");
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,64 @@
+//! The cases of a guest, in one mode, and those that this host's own kernel allows.
+
+pub mod net;
+pub mod process;
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::case::Tally;
+
+/// Runs the cases of a guest.
+#[derive(Debug, Args)]
+pub struct Guest {
+    /// What the guest was booted for: `lsm` or `cgroup`.
+    #[arg(long, default_value = "lsm")]
+    pub mode: String,
+    /// The guest runs systemd: the cases that need it.
+    #[arg(long)]
+    pub systemd: bool,
+    /// Only cases whose name contains this.
+    #[arg(long)]
+    pub only: Option<String>,
+}
+
+/// What the cases of one run share.
+#[derive(Debug)]
+pub struct Shared {
+    pub mode: String,
+}
+
+impl Shared {
+    #[must_use]
+    pub fn is_lsm(&self) -> bool {
+        self.mode == "lsm"
+    }
+}
+
+impl Guest {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let mut shared = Shared { mode: self.mode };
+        let mut tally = Tally::default();
+        let only = self.only.as_deref();
+        tally.run(process::CASES, only, &mut shared);
+        tally.run(net::CASES, only, &mut shared);
+        Ok(tally.exit_code())
+    }
+}
+
+/// Runs the cases that this host's own kernel allows, within cgroups made for them.
+#[derive(Debug, Args)]
+pub struct Host {
+    /// Only cases whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+impl Host {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let mut tally = Tally::default();
+        tally.run(net::HOST_CASES, self.only.as_deref(), &mut ());
+        Ok(tally.exit_code())
+    }
+}

@@ -1,0 +1,270 @@
+//! A daemon with a configuration, in a directory of its own: its events, its verdicts, and what processes are labelled.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+/// How a daemon is started.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// YAML documents of agents and roles.
+    pub documents: String,
+    /// Further lines of the settings' `spec`, such as `  record: …`.
+    pub settings: String,
+    /// `lsm`, `cgroup`, or whatever the host gives.
+    pub mode: Option<String>,
+    /// Look at this cgroup alone.
+    pub scope: Option<PathBuf>,
+}
+
+/// A running daemon; dropping it ends it.
+pub struct Daemon {
+    pub directory: PathBuf,
+    child: Child,
+    events: File,
+    rest: String,
+    /// All events read so far.
+    pub seen: Vec<Value>,
+}
+
+impl Daemon {
+    /// Starts a daemon and waits until it enforces.
+    pub fn start(start: &Start) -> Result<Self> {
+        let directory = std::env::temp_dir().join(format!("chaperone-{}-{}", std::process::id(), unique()));
+        fs::create_dir_all(directory.join("agents")).context("make the configuration's directory")?;
+        fs::create_dir_all(directory.join("roles"))?;
+        let this = directory.display();
+        let settings = format!(
+            "apiVersion: chaperone/v1\nkind: Daemon\nspec:\n  config_dir: {this}\n  state_dir: {this}/state\n  \
+             events_file: {this}/events.ndjson\n  control_socket: {this}/control.sock\n{}",
+            start.settings
+        );
+        fs::write(directory.join("chaperone.yaml"), settings)?;
+        fs::write(directory.join("agents/all.yaml"), &start.documents)?;
+        let log = File::create(directory.join("daemon.log"))?;
+        let mut command = Command::new(program("chaperone")?);
+        command.arg("daemon").arg("--config").arg(&directory).args(["--metrics", "off"]);
+        if let Some(mode) = &start.mode {
+            command.args(["--mode", mode]);
+        }
+        if let Some(scope) = &start.scope {
+            command.arg("--scope").arg(scope);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start chaperone daemon")?;
+        let path = directory.join("events.ndjson");
+        let mut daemon = Self {
+            events: File::create_new(&path).or_else(|_| File::open(&path))?,
+            directory,
+            child,
+            rest: String::new(),
+            seen: Vec::new(),
+        };
+        let end = Instant::now() + READY_MAX;
+        loop {
+            daemon.events = File::open(&path)?;
+            daemon.rest.clear();
+            daemon.seen.clear();
+            daemon.read()?;
+            if daemon.seen.iter().any(|event| event["kind"] == "daemon_started")
+                && daemon.directory.join("control.sock").exists()
+            {
+                return Ok(daemon);
+            }
+            if daemon.child.try_wait()?.is_some() || Instant::now() > end {
+                bail!("the daemon did not get ready: {}", daemon.log());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What it said on stdout and stderr.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("daemon.log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads the events that came since the last call into `seen`.
+    pub fn read(&mut self) -> Result<()> {
+        let at = self.events.stream_position()?;
+        self.events.seek(SeekFrom::Start(at))?;
+        self.events.read_to_string(&mut self.rest)?;
+        let whole = self.rest.rfind('\n').map_or(0, |end| end + 1);
+        for line in self.rest[..whole].lines() {
+            self.seen.push(serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?);
+        }
+        self.rest.drain(..whole);
+        Ok(())
+    }
+
+    /// Waits for an event that was not there before index `from` of `seen`.
+    pub fn wait(&mut self, from: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let end = Instant::now() + EVENT_MAX;
+        loop {
+            self.read()?;
+            if let Some(event) = self.seen[from..].iter().find(|event| wanted(event)) {
+                return Ok(event.clone());
+            }
+            if Instant::now() > end {
+                let last: Vec<String> =
+                    self.seen[from..].iter().rev().take(12).rev().map(short).collect();
+                bail!("no event came that is {what}; the last: {}", last.join(" ; "));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Lets everything that has happened reach the file.
+    pub fn settle(&mut self) -> Result<()> {
+        let mut before = usize::MAX;
+        while before != self.seen.len() {
+            before = self.seen.len();
+            thread::sleep(Duration::from_millis(300));
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// Runs a verb of the command line against this daemon.
+    pub fn cli(&self, words: &[&str]) -> Result<Output> {
+        Command::new(program("chaperone")?)
+            .args(words)
+            .arg("--config")
+            .arg(&self.directory)
+            .stdin(Stdio::null())
+            .output()
+            .context("run chaperone")
+    }
+
+    /// What `ps -o json` says of a process: an object with `origin`, `evidence`, `instance`, `agent`, …
+    pub fn label(&self, pid: u32) -> Result<Value> {
+        let all = self.processes()?;
+        all.into_iter()
+            .find(|process| process["pid"] == pid)
+            .with_context(|| format!("ps does not show process {pid}"))
+    }
+
+    /// All processes as `ps -o json` shows them.
+    pub fn processes(&self) -> Result<Vec<Value>> {
+        let output = self.cli(&["ps", "-a", "-o", "json"])?;
+        ensure!(output.status.success(), "ps: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        match serde_json::from_str::<Value>(&text) {
+            Ok(Value::Array(all)) => Ok(all),
+            Ok(Value::Object(mut all)) => match all.remove("processes") {
+                Some(Value::Array(all)) => Ok(all),
+                _ => bail!("ps gave an object without processes"),
+            },
+            _ => text.lines().map(|line| serde_json::from_str(line).context("ps gave no JSON")).collect(),
+        }
+    }
+
+    /// Writes new documents in place of the old ones; the daemon sees the change by itself.
+    pub fn rewrite(&self, documents: &str) -> Result<()> {
+        let (new, now) = (self.directory.join("new"), self.directory.join("agents/all.yaml"));
+        fs::write(&new, documents)?;
+        fs::rename(new, now).context("replace the documents")
+    }
+
+    /// Ends it as systemd would.
+    pub fn stop(&mut self) -> Result<()> {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        let end = Instant::now() + READY_MAX;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < end, "the daemon did not end within {} s", READY_MAX.as_secs());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.stop().is_err() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// A process that waits to be looked at: its argv carries a token, so that it is found whatever its pid namespace.
+pub const MARK: &str = "chaperone-mark";
+
+/// The process whose command line holds a token, as the initial pid namespace numbers it.
+pub fn find_marked(token: &str) -> Result<u32> {
+    let end = Instant::now() + EVENT_MAX;
+    let wanted = format!("{MARK}-{token}");
+    loop {
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            // The process itself, not a shell whose script mentions the token.
+            if line.split(|byte| *byte == 0).next() == Some(wanted.as_bytes()) {
+                return Ok(pid);
+            }
+        }
+        ensure!(Instant::now() < end, "no process with token {token} appeared");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A shell command line that becomes the marked process: `sleep` under the token's name.
+#[must_use]
+pub fn marked_command(token: &str, seconds: u32) -> String {
+    format!("exec -a {MARK}-{token} sleep {seconds}")
+}
+
+/// A program of the product, on PATH or beside this one.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let beside = std::env::current_exe()?.with_file_name(name);
+    if beside.exists() {
+        return Ok(beside);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|path| path.exists())
+        .with_context(|| format!("{name} is neither on PATH nor beside this program"))
+}
+
+/// Writes an executable file.
+pub fn script(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context("make it executable")
+}
+
+/// An event in a few words, for failures.
+fn short(event: &Value) -> String {
+    let field = |name: &str| event[name].as_str().unwrap_or("-").to_string();
+    format!("{} {} {} {}", field("kind"), field("origin"), field("comm"), field("verdict"))
+}
+
+fn unique() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+const READY_MAX: Duration = Duration::from_secs(60);
+const EVENT_MAX: Duration = Duration::from_secs(20);
