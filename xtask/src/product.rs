@@ -72,9 +72,10 @@ pub fn build() -> Result<Product> {
     Ok(Product { directory, stripped })
 }
 
-/// The project's top directory.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+/// The project's top directory: the clone that cargo runs us from, wherever we were compiled.
+pub fn root() -> PathBuf {
+    let ours = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&ours).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
 /// Where cargo puts what it builds.
