@@ -51,6 +51,10 @@ pub mod evidence {
     /// The label was missing and was taken from the thread group leader or the parent.
     pub const REPAIRED: u16 = 1 << 6;
 
+    /// Runs its agent's own program, and not one that the agent has started. Not evidence: kept here because a label
+    /// has no other room, and told to nobody.
+    pub const PROGRAM: u16 = 1 << 15;
+
     /// Bits with their names in events.
     pub const NAMES: &[(u16, &str)] = &[
         (LINEAGE, "lineage"),

@@ -74,15 +74,15 @@ const _: () = assert!(size_of::<PrefixKey>() == 24);
 /// Bits of a [`PrefixKey`] before the address.
 pub const PREFIX_KEY_HEAD_BITS: u32 = 64;
 
-/// The data of a `UNIX_RULES` key: policy and name. An exact name includes its closing NUL, a prefix does not.
-/// An abstract name starts with NUL as in the kernel.
+/// The data of a `UNIX_RULES` key: policy and name. An exact name is the whole key, its length the last byte; a prefix
+/// is shorter. An abstract name starts with NUL as in the kernel, and may end in NULs too.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct UnixKey {
     pub policy: u32,
     pub name: [u8; UNIX_NAME_BYTES],
 }
-/// Bytes of a unix socket's name in a key: `sun_path` and a closing NUL.
+/// Bytes of a unix socket's name in a key: `sun_path`, and the length in the last byte.
 pub const UNIX_NAME_BYTES: usize = UNIX_PATH_BYTES + 4;
 const _: () = assert!(size_of::<UnixKey>() == 116);
 

@@ -153,7 +153,7 @@ fn judge_one(
         label.agent = matched.agent;
         label.role = matched.role;
         label.origin = Origin::Agent as u8;
-        label.evidence = evidence::LINEAGE | evidence::SEEDED;
+        label.evidence = evidence::LINEAGE | evidence::SEEDED | evidence::PROGRAM;
         let instance = Instance {
             parent: parent.instance,
             started_ns: process.start_ticks * 10_000_000,

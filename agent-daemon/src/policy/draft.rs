@@ -13,7 +13,7 @@ use agent_common::{
 
 use super::{
     parse::{self, Target},
-    table::{RuleText, Table, UNIX_KEY_HEAD_BITS, unix_bytes},
+    table::{RuleText, Table, UNIX_KEY_HEAD_BITS, unix_bytes, unix_exact},
 };
 use crate::config::{
     document::{Answer, Network, Protocol, RoleDocument, RuleSpec},
@@ -111,7 +111,8 @@ impl Draft {
                 // An exact name is the whole key, padding and all: an abstract name may go on behind a NUL.
                 let bytes = if exact { UNIX_NAME_BYTES } else { name.len() };
                 let bits = UNIX_KEY_HEAD_BITS + 8 * bytes as u32;
-                let key = UnixKey { policy: 0, name: unix_bytes(&name) };
+                let bytes_of = if exact { unix_exact } else { unix_bytes };
+                let key = UnixKey { policy: 0, name: bytes_of(&name) };
                 insert(&mut self.rules.unix, (bits, key), value(0), rule, &self.texts)
             }
             Target::Endpoint { prefix, ports } => {

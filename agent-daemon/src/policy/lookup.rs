@@ -12,7 +12,7 @@ use agent_common::{
 
 use super::{
     address::Prefix,
-    table::{Table, UNIX_KEY_HEAD_BITS, unix_bytes},
+    table::{Table, UNIX_KEY_HEAD_BITS, unix_bytes, unix_exact},
 };
 
 /// A rule that names an act.
@@ -62,7 +62,9 @@ pub fn unix(table: &Table, policy: u32, name: &[u8]) -> Vec<Found> {
         return Vec::new();
     }
     let probe = |bytes: usize| {
-        let key = UnixKey { policy, name: unix_bytes(&name[..bytes.min(name.len())]) };
+        let whole = bytes == UNIX_NAME_BYTES;
+        let key_name = if whole { unix_exact(name) } else { unix_bytes(&name[..bytes.min(name.len())]) };
+        let key = UnixKey { policy, name: key_name };
         let rule = table.unix.get(&(UNIX_KEY_HEAD_BITS + 8 * bytes as u32, key))?;
         Some(Found { rule: *rule, specific: true })
     };

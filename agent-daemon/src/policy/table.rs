@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use agent_common::rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey};
+use agent_common::{
+    limits::UNIX_PATH_BYTES,
+    rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey},
+};
 
 use crate::config::problem::Place;
 
@@ -112,6 +115,14 @@ pub fn unix_bytes(name: &[u8]) -> [u8; UNIX_NAME_BYTES] {
     let mut bytes = [0; UNIX_NAME_BYTES];
     let kept = name.len().min(UNIX_NAME_BYTES);
     bytes[..kept].copy_from_slice(&name[..kept]);
+    bytes
+}
+
+/// The key bytes of one very name: its length is the last byte, since an abstract name may end in NULs of its own.
+#[must_use]
+pub fn unix_exact(name: &[u8]) -> [u8; UNIX_NAME_BYTES] {
+    let mut bytes = unix_bytes(name);
+    bytes[UNIX_NAME_BYTES - 1] = name.len().min(UNIX_PATH_BYTES) as u8;
     bytes
 }
 

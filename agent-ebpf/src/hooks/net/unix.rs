@@ -191,6 +191,7 @@ fn read_name(scratch: &mut Scratch, to: Ptr) -> Option<u16> {
         bpf_probe_read_kernel((&raw mut scratch.unix.name).cast(), kept as u32, from.cast());
         bpf_probe_read_kernel((&raw mut scratch.key.data.name).cast(), kept as u32, from.cast());
     }
+    scratch.key.data.name[UNIX_NAME_BYTES - 1] = kept as u8;
     Some(bytes as u16)
 }
 

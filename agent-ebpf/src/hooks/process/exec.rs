@@ -132,6 +132,12 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         begin(task, label, &found, how, pid);
         return (how, found.entry);
     }
+    if label.instance != 0 {
+        label.evidence &= !evidence::PROGRAM;
+        if found.agent != 0 {
+            label.evidence |= evidence::PROGRAM;
+        }
+    }
     if label.instance == 0 {
         let (origin, why) = subject::origin_at_exec(task, label, login_program);
         label.origin = origin as u8;
@@ -144,12 +150,16 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
     (Recognised::No, 0)
 }
 
-/// Whether the instance goes on: its launcher has executed its payload, another entry of the same agent's `match`
-/// list. The same entry again is a sub-agent, and a new instance.
+/// Whether the instance goes on: its launcher has executed its payload (another entry of the same agent's `match`
+/// list), or its program itself again, as some do for every tool call. Started again through another program it is a
+/// sub-agent, and a new instance.
 #[inline(always)]
 fn continues(label: &Label, found: &Match) -> bool {
     if label.instance == 0 || label.agent != found.agent {
         return false;
+    }
+    if label.evidence & evidence::PROGRAM != 0 {
+        return true;
     }
     // SAFETY: entries of a map stay readable for the program's run.
     match unsafe { INSTANCES.get(&label.instance) } {
@@ -180,7 +190,7 @@ fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32)
     label.agent = found.agent;
     label.role = found.role;
     label.origin = Origin::Agent as u8;
-    label.evidence = evidence::LINEAGE;
+    label.evidence = evidence::LINEAGE | evidence::PROGRAM;
     if INSTANCES.insert(&label.instance, &instance, u64::from(BPF_ANY)).is_err() {
         emit::count(Counter::InstanceTableFull);
     }
