@@ -3,22 +3,38 @@
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::guest::Stream;
 
+/// What is done sooner need not be announced.
+const MOMENT: Duration = Duration::from_millis(700);
 /// Lines of a failed command's output that are shown.
 const TAIL_LINES: usize = 80;
 
-/// Does `work` under a line that says so, and adds how long it took. Goes to stderr: stdout belongs to what was asked for.
+/// Does `work`; once it has taken a moment, says what is being done, and at the end how long it took. Goes to stderr:
+/// stdout belongs to what was asked for.
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
-    eprintln!("xtask: {what} …");
-    let done = work().with_context(|| what.to_owned())?;
-    eprintln!("xtask: {what}: done in {:.1} s", start.elapsed().as_secs_f32());
-    Ok(done)
+    let (finish, finished) = channel::<()>();
+    std::thread::scope(|scope| {
+        let said = scope.spawn(move || {
+            let slow = finished.recv_timeout(MOMENT) == Err(RecvTimeoutError::Timeout);
+            if slow {
+                eprintln!("xtask: {what} …");
+            }
+            slow
+        });
+        let done = work().with_context(|| what.to_owned());
+        drop(finish);
+        if said.join().unwrap_or(true) && done.is_ok() {
+            eprintln!("xtask: {what}: done in {:.1} s", start.elapsed().as_secs_f32());
+        }
+        done
+    })
 }
 
 /// Says one thing that somebody should know.
