@@ -30,7 +30,7 @@ pub struct Options {
     pub metrics: Option<std::net::SocketAddr>,
 }
 
-/// Runs until SIGTERM or SIGINT. Returning, it leaves what is enforced to the kernel side.
+/// Runs until SIGTERM or SIGINT.
 pub async fn run(options: Options) -> Result<()> {
     let Options { config, kernel, metrics } = options;
     let mut kernel = Kernel::load(&kernel, &config).context("load the kernel side")?;

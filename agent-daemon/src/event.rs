@@ -117,7 +117,7 @@ pub enum Kind {
     AgentEnded,
     /// The daemon enforces: mode and configuration in force.
     DaemonStarted,
-    /// The daemon ends in order; what is enforced stays in force.
+    /// The daemon ends in order.
     DaemonStopped,
     /// New configuration is in force.
     PolicyChanged,

@@ -183,7 +183,6 @@ impl Pipeline {
                 self.publish_watched();
                 self.line.names = self.in_force.names.clone();
                 self.rejected = None;
-                self.line.recorder.metrics.policy_changed += 1;
                 info!(
                     trigger,
                     agents = self.in_force.agents(),
@@ -216,7 +215,6 @@ impl Pipeline {
     }
 
     fn reject(&mut self, trigger: &str, texts: Vec<Box<str>>, problems: Option<Problems>) {
-        self.line.recorder.metrics.policy_rejected += 1;
         for problem in &texts {
             warn!(trigger, "configuration refused: {problem}");
         }
@@ -229,6 +227,10 @@ impl Pipeline {
 
     /// Records what configuration is in force, or why the new one is not.
     pub fn tell_policy(&mut self, kind: Kind, trigger: &str, problems: Vec<Box<str>>) {
+        match kind {
+            Kind::PolicyRejected => self.line.recorder.metrics.policy_rejected += 1,
+            _ => self.line.recorder.metrics.policy_changed += 1,
+        }
         let policy = Policy {
             trigger: trigger.into(),
             generation: self.in_force.generation,

@@ -22,6 +22,18 @@ pub fn by_endpoint(address: IpAddr, port: u32, own: &[IpAddr]) -> Option<&'stati
         .then_some("ssh")
 }
 
+/// Every broker with its sockets and programs, for the reference.
+#[must_use]
+pub fn brokers() -> Vec<(&'static str, Vec<&'static str>, Vec<&'static str>)> {
+    let mut all: Vec<&str> = SOCKETS.iter().chain(PROGRAMS).map(|(broker, _)| *broker).collect();
+    all.sort_unstable();
+    all.dedup();
+    let of = |table: &[(&str, &'static str)], broker: &str| {
+        table.iter().filter(|(b, _)| *b == broker).map(|(_, name)| *name).collect()
+    };
+    all.into_iter().map(|broker| (broker, of(SOCKETS, broker), of(PROGRAMS, broker))).collect()
+}
+
 /// Whether `path` is of the pattern: `*` stands for any part of one component.
 fn matches(pattern: &str, path: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == path };

@@ -44,7 +44,7 @@ fn an_exec_shows_its_command_and_what_began() {
     }));
     assert_eq!(
         plain(&event),
-        "23:59:59.123 agent  invoice-bot/review       exec        curl[123] /usr/bin/curl -H 'a b\\u{1b}[2J' agent \
+        "23:59:59.123 agent  invoice-bot/review       exec        curl[123] curl -H 'a b\\u{1b}[2J' agent \
          started i-0000000000000042 (by exe)"
     );
 }
