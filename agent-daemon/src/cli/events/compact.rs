@@ -102,11 +102,16 @@ fn instance(event: &Event) -> String {
 
 fn exec(event: &Event) -> String {
     let Some(exec) = &event.exec else { return actor(event) };
-    let exe =
-        event.subject.as_ref().and_then(|s| s.script.as_deref().or(s.exe.as_deref())).unwrap_or_default();
-    let mut out = format!("{} {}", paint(DIM, actor(event)), harmless(exe));
-    if let Some((_, arguments)) = exec.argv.split_first().filter(|(_, rest)| !rest.is_empty()) {
-        let _ = write!(out, " {}", render::command(arguments));
+    let exe = event.subject.as_ref().and_then(|s| s.exe.as_deref()).unwrap_or_default();
+    let mut out = format!("{} ", paint(DIM, actor(event)));
+    let base = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    match exec.argv.first() {
+        // A program may call itself anything: where it does, what was executed comes first.
+        Some(name) if base(name.trim_start_matches('-')) != base(exe) => {
+            let _ = write!(out, "{} ({})", harmless(exe), render::command(&exec.argv));
+        }
+        Some(_) => out.push_str(&render::command(&exec.argv)),
+        None => out.push_str(&harmless(exe)),
     }
     if let Some(how) = exec.recognised {
         let _ = write!(out, " {}", paint(BOLD, format!("agent started{} (by {how})", instance(event))));
