@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # First program of every guest: finds the disks, lays the run's files over the image, hands over to the real init.
-# Disks: vda the image (changes are thrown away), vdb the kernel's modules, vdc the run's files as tar, vdd what goes back.
+# Disks: vda the image (changes are thrown away), vdb the kernel's modules, vdc the run's files as tar, vdd what goes back;
+# the last one the agents, where the run asks for them.
 fail() {
     echo "guest: $1" > /dev/console
     busybox poweroff -f
@@ -21,6 +22,10 @@ busybox tar -x -f /dev/vdc -C /root || fail "cannot unpack the run's files"
 busybox cp /guest/* /root/usr/lib/guest/
 busybox ln -sf /usr/lib/guest/guest-script.service /usr/lib/guest/guest.target /root/etc/systemd/system/
 . /root/usr/lib/guest/settings
+if [ -n "$GUEST_AGENTS" ]; then
+    busybox mkdir -p /root/opt/agents
+    busybox mount -t ext4 -o ro,noatime "$GUEST_AGENTS" /root/opt/agents || fail "cannot mount the agents"
+fi
 busybox umount /proc
 busybox mount --move /dev /root/dev
 # shellcheck disable=SC2086 # the init comes with its arguments

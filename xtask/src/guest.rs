@@ -16,6 +16,7 @@ use anyhow::Result;
 
 use crate::cache::Cache;
 use crate::product::Product;
+use crate::setup::agents;
 use crate::setup::image::{self, Image};
 use crate::setup::kernels::{self, Kernel};
 use crate::setup::packages;
@@ -43,6 +44,8 @@ pub struct Guest {
     pub fetch: Vec<(String, PathBuf)>,
     /// After the script, root's shell on the user's terminal.
     pub shell: bool,
+    /// Real agents at /opt/agents.
+    pub agents: bool,
 }
 
 impl Default for Guest {
@@ -58,6 +61,7 @@ impl Default for Guest {
             files: Vec::new(),
             fetch: Vec::new(),
             shell: false,
+            agents: false,
         }
     }
 }
@@ -132,6 +136,7 @@ impl Guest {
         let start = Instant::now();
         let kernel = host.kernel(&self.kernel)?;
         let accel = accel::choose(&host.cache, &kernel, &host.image)?;
+        let agents = self.agents.then(|| agents::ensure(&host.cache)).transpose()?;
         let place = place::make()?;
         let word = format!("{:x}-{}", std::process::id(), start_nanos());
 
@@ -140,7 +145,7 @@ impl Guest {
         disks::make_output(self, &place.path().join("output"))?;
         let listener = listen::Listener::bind(place.path())?;
         let _terminal = terminal::Saved::of(self.shell);
-        let mut machine = qemu::start(self, &kernel, &host.image, accel, place.path())?;
+        let mut machine = qemu::start(self, &kernel, &host.image, agents.as_deref(), accel, place.path())?;
         let heard = listener.listen(&mut machine, &word, (!self.shell).then_some(self.timeout), sink)?;
         drop(machine);
         let fetched = disks::unpack_output(self, &place.path().join("output"));

@@ -1,5 +1,6 @@
-//! Brings what is missing on this machine: tools, kernels, the guest's image.
+//! Brings what is missing on this machine: tools, kernels, the guest's image, the agents that run in it.
 
+pub mod agents;
 pub mod image;
 pub mod kernels;
 pub mod packages;
@@ -30,6 +31,7 @@ pub fn run(arguments: &Setup) -> Result<ExitCode> {
         let kernel = kernels::ensure(&cache, line)?;
         accel::choose(&cache, &kernel, &image)?;
     }
+    agents::ensure(&cache)?;
     if arguments.verify {
         cache.verify()?;
     }

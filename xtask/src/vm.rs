@@ -48,6 +48,9 @@ pub struct Vm {
     /// Then open a shell in the guest on this terminal
     #[arg(long)]
     shell: bool,
+    /// Mount real agents, from npm and PyPI, at /opt/agents
+    #[arg(long)]
+    agents: bool,
     /// Leave the product out, and do not build it
     #[arg(long)]
     bare: bool,
@@ -85,6 +88,7 @@ fn boot(arguments: Vm) -> Result<u8> {
         files: arguments.file,
         fetch: arguments.fetch,
         shell: arguments.shell,
+        agents: arguments.agents,
     };
     let output = guest.run(&host, product.as_ref(), &script, &mut forward)?;
     if arguments.time {

@@ -82,6 +82,9 @@ fn settings(guest: &Guest, script: &Script, word: &str) -> String {
     if guest.shell {
         text += &terminal::settings();
     }
+    if guest.agents {
+        text += &format!("GUEST_AGENTS=/dev/{}\n", if guest.fetch.is_empty() { "vdd" } else { "vde" });
+    }
     // busybox's shell, which reads this too, knows no arrays; it never gets to these lines.
     text += &format!("[ -n \"$BASH\" ] || return 0\nGUEST_ARGS=({})\n", quoted(&script.arguments));
     let fetch: Vec<String> =

@@ -20,7 +20,14 @@ pub struct Machine {
     complaints: PathBuf,
 }
 
-pub fn start(guest: &Guest, kernel: &Kernel, image: &Image, accel: Accel, place: &Path) -> Result<Machine> {
+pub fn start(
+    guest: &Guest,
+    kernel: &Kernel,
+    image: &Image,
+    agents: Option<&Path>,
+    accel: Accel,
+    place: &Path,
+) -> Result<Machine> {
     let console = place.join("console");
     let mut qemu = base(accel, guest.icount, guest.smp, guest.memory_mb);
     qemu.arg("-kernel").arg(&kernel.vmlinuz).arg("-initrd").arg(place.join("initramfs"));
@@ -35,6 +42,9 @@ pub fn start(guest: &Guest, kernel: &Kernel, image: &Image, accel: Accel, place:
     disk(&mut qemu, &place.join("input"), "readonly=on");
     if !guest.fetch.is_empty() {
         disk(&mut qemu, &place.join("output"), "cache=unsafe");
+    }
+    if let Some(agents) = agents {
+        disk(&mut qemu, agents, "readonly=on");
     }
     qemu.args(["-device", "virtio-serial-pci"]);
     for (index, stream) in STREAMS.into_iter().enumerate() {

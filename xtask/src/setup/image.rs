@@ -85,7 +85,8 @@ fn pack(archive: &Path, tree: &Path, directory: &Path) -> Result<()> {
     run(mke2fs.arg(directory.join("root.img")).arg(SIZE))
 }
 
-fn as_root(program: &str) -> Command {
+/// Runs it as root, or in a user namespace where we are.
+pub fn as_root(program: &str) -> Command {
     if geteuid().is_root() {
         return Command::new(program);
     }

@@ -20,6 +20,10 @@ pub const UIDMAP: Package = Package { name: "uidmap", proof: "/usr/bin/newuidmap
 pub const E2FSPROGS: Package = Package { name: "e2fsprogs", proof: "/sbin/mke2fs" };
 pub const KMOD: Package = Package { name: "kmod", proof: "/sbin/depmod" };
 pub const XZ: Package = Package { name: "xz-utils", proof: "/usr/bin/xz" };
+pub const NPM: Package = Package { name: "npm", proof: "/usr/bin/npm" };
+/// Known by dpkg's own list: its files lie where the version of Python says.
+pub const PYTHON_VENV: Package =
+    Package { name: "python3-venv", proof: "/var/lib/dpkg/info/python3-venv.list" };
 pub const LLVM: Package = Package { name: "llvm-22-dev", proof: "/usr/lib/llvm-22/include/llvm-c/Core.h" };
 pub const POLLY: Package = Package { name: "libpolly-22-dev", proof: "/usr/lib/llvm-22/lib/libPolly.a" };
 
