@@ -17,10 +17,10 @@ use anyhow::{Context, Result};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::{Semaphore, mpsc},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -59,7 +59,7 @@ pub fn bind(path: &Path, access: &Access) -> Result<UnixListener> {
 /// Answers clients for as long as the pipeline takes commands.
 pub async fn serve(listener: UnixListener, access: Access, masks: Masks, commands: mpsc::Sender<Command>) {
     let service = Service { commands, masks: Arc::new(masks) };
-    let room = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let (room, lobby) = (Arc::new(Semaphore::new(CLIENTS_MAX)), Arc::new(Semaphore::new(REFUSED_MAX)));
     while !service.commands.is_closed() {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -72,12 +72,12 @@ pub async fn serve(listener: UnixListener, access: Access, masks: Masks, command
             Ok(peer) => peer,
             Err(refused) => {
                 debug!(%refused, "a client of the control socket was refused");
-                let _ = stream.try_write(answer::raw_refusal(&refused).as_bytes());
+                refuse(stream, answer::raw_refusal(&refused), &lobby);
                 continue;
             }
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
-            let _ = stream.try_write(answer::raw_busy().as_bytes());
+            refuse(stream, answer::raw_busy(), &lobby);
             continue;
         };
         let service = service.clone();
@@ -134,6 +134,20 @@ where
     }
 }
 
+/// Tells one who is not let in why, if not too many are being told already.
+fn refuse(mut stream: UnixStream, text: String, lobby: &Arc<Semaphore>) {
+    let Ok(place) = lobby.clone().try_acquire_owned() else { return };
+    tokio::spawn(async move {
+        // A client that is cut off while it is still asking never looks at the answer.
+        let telling = async {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(text.as_bytes()).await;
+        };
+        let _ = timeout(REFUSAL_TIMEOUT, telling).await;
+        drop(place);
+    });
+}
+
 async fn pause_after(error: &io::Error) {
     // Out of file descriptors: existing clients have to go before new ones can come.
     warn!(%error, "a client cannot be accepted");
@@ -141,6 +155,8 @@ async fn pause_after(error: &io::Error) {
 }
 
 const CLIENTS_MAX: usize = 64;
+const REFUSED_MAX: usize = 8;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const SCRAPERS_MAX: usize = 8;
 const HEADER_BYTES_MAX: usize = 16 << 10;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
