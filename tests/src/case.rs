@@ -33,22 +33,27 @@ impl Tally {
     /// Runs the cases whose name contains `only`, with everything that they share.
     pub fn run<T>(&mut self, cases: &[Case<T>], only: Option<&str>, shared: &mut T) {
         for case in cases.iter().filter(|case| only.is_none_or(|only| case.name.contains(only))) {
-            let start = Instant::now();
-            let outcome = (case.run)(shared);
-            let seconds = start.elapsed().as_secs_f32();
-            match outcome {
-                Ok(Outcome::Held) => {
-                    self.held += 1;
-                    println!("ok {} ({seconds:.1} s)", case.name);
-                }
-                Ok(Outcome::Skipped(why)) => {
-                    self.skipped += 1;
-                    println!("skipped {}: {why}", case.name);
-                }
-                Err(error) => {
-                    self.failed += 1;
-                    println!("FAILED {}: {}", case.name, format!("{error:#}").replace('\n', " | "));
-                }
+            self.perform(case.name, || (case.run)(shared));
+        }
+    }
+
+    /// Runs one case and tells how it came out.
+    pub fn perform(&mut self, name: &str, case: impl FnOnce() -> anyhow::Result<Outcome>) {
+        let start = Instant::now();
+        let outcome = case();
+        let seconds = start.elapsed().as_secs_f32();
+        match outcome {
+            Ok(Outcome::Held) => {
+                self.held += 1;
+                println!("ok {name} ({seconds:.1} s)");
+            }
+            Ok(Outcome::Skipped(why)) => {
+                self.skipped += 1;
+                println!("skipped {name}: {why}");
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("FAILED {name}: {}", format!("{error:#}").replace('\n', " | "));
             }
         }
     }

@@ -3,10 +3,12 @@
 //! # Layout
 //! - [`act`] the actors: every way of sending, every shape of birth, and the receiver at the other end
 //! - [`harness`] a daemon with a configuration, its events, and what processes are labelled
+//! - [`agents`] programs that people run, by a scripted model
 //! - [`guest`] the cases, one file per family; [`case`] how they are run and told
 //! - [`bench`] what is measured; [`demo`] what is shown
 
 pub mod act;
+pub mod agents;
 pub mod bench;
 pub mod case;
 pub mod demo;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use chaperone_tests::{
     act::{Act, receive::Receive},
+    agents::Agents,
     bench::Bench,
     demo::Demo,
     guest::{Guest, Host},
@@ -22,6 +23,8 @@ enum Command {
     Guest(Guest),
     /// Run the cases that this host's own kernel allows, within cgroups made for them
     Host(Host),
+    /// Run real agents by a scripted model, and people beside them
+    Agents(Agents),
     /// Measure one thing and print one JSON object
     Bench(Bench),
     /// Show what Chaperone does
@@ -34,6 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Receive(receive) => receive.run(),
         Command::Guest(guest) => guest.run(),
         Command::Host(host) => host.run(),
+        Command::Agents(agents) => agents.run(),
         Command::Bench(bench) => bench.run(),
         Command::Demo(demo) => demo.run(),
     }

@@ -1,0 +1,137 @@
+//! The agents as tests/agents/agents.json has them: how they are started, and the documents they are registered with.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ends;
+
+#[derive(Deserialize)]
+pub struct Plan {
+    pub prefix: String,
+    pub path: String,
+    task: String,
+    pub agents: Vec<Agent>,
+}
+
+#[derive(Deserialize)]
+pub struct Agent {
+    pub name: String,
+    pub title: String,
+    /// What a person would start; a link leads to one of `recognise`.
+    pub exe: String,
+    pub recognise: Vec<String>,
+    env: BTreeMap<String, String>,
+    /// Lines of files below the home.
+    files: BTreeMap<String, Vec<String>>,
+    command: Vec<String>,
+    install: Value,
+}
+
+impl Plan {
+    pub fn read() -> Result<Self> {
+        serde_json::from_str(AGENTS).context("understand agents.json")
+    }
+
+    /// What the model answers with, by agent.
+    pub fn scripts(&self) -> Value {
+        let mut scripts = serde_json::Map::new();
+        for agent in &self.agents {
+            let steps = agent.commands().map(|command| json!({ "shell": command }));
+            let steps: Vec<Value> = steps.into_iter().chain([json!({ "say": "done" })]).collect();
+            scripts.insert(agent.name.clone(), steps.into());
+        }
+        Value::Object(scripts)
+    }
+
+    /// One document per agent, and the role of all of them.
+    pub fn documents(&self, mode: &str) -> String {
+        let mut text = String::new();
+        for agent in &self.agents {
+            // One entry for each program that is the agent: the launcher, and what it executes.
+            let entries: String = agent.recognise.iter().map(|path| format!("    - exe: {path}\n")).collect();
+            text += &format!(
+                "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: {} }}\nspec:\n  owner: tests@example.com\n  \
+                 version: \"{}\"\n  role: {ROLE}\n  match:\n{entries}---\n",
+                agent.name,
+                agent.version()
+            );
+        }
+        text + &role(mode)
+    }
+}
+
+impl Agent {
+    /// The commands of its script; the second is allowed, the third refused.
+    pub fn commands(&self) -> [String; 3] {
+        [
+            "id".into(),
+            format!("curl -sS -m 20 http://{}/{}", ends::NAMED, self.name),
+            format!("curl -sS -m 20 http://{}/{}", ends::UNNAMED, self.name),
+        ]
+    }
+
+    /// Its version: of its first npm package, or of the Python package with its name.
+    pub fn version(&self) -> &str {
+        let pinned = || {
+            let prefix = format!("{}==", self.name);
+            REQUIREMENTS.lines().find_map(|line| line.strip_prefix(&prefix))?.split_whitespace().next()
+        };
+        self.install["npm"][0]["version"].as_str().or_else(pinned).unwrap_or("unknown")
+    }
+
+    /// How it is to be recognised: `script` where a person starts a `#!` file.
+    pub fn launched_by(&self) -> Result<&'static str> {
+        let head = fs::read(&self.exe).with_context(|| format!("read {}", self.exe))?;
+        Ok(if head.starts_with(b"#!") { "script" } else { "exe" })
+    }
+
+    /// Which of the `match` entries it is started by.
+    pub fn entry(&self) -> Result<usize> {
+        let real = fs::canonicalize(&self.exe).with_context(|| format!("follow {}", self.exe))?;
+        self.recognise
+            .iter()
+            .position(|path| Path::new(path) == real)
+            .context("it is not recognised by what it is")
+    }
+
+    /// Lays its files into a home and gives its command line and environment.
+    pub fn prepare(&self, plan: &Plan, home: &Path) -> Result<(Vec<String>, BTreeMap<String, String>)> {
+        let fill = |text: &str| {
+            text.replace("{port}", &ends::MODEL.port().to_string())
+                .replace("{home}", &home.display().to_string())
+                .replace("{script}", &format!("/{}", self.name))
+                .replace("{task}", &plan.task)
+        };
+        for (name, lines) in &self.files {
+            let path = home.join(name);
+            fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+            fs::write(&path, fill(&(lines.join("\n") + "\n")))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        let mut environment: BTreeMap<String, String> =
+            self.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
+        for (name, value) in
+            [("PATH", plan.path.as_str()), ("LANG", "C.UTF-8"), ("HOME", &home.to_string_lossy())]
+        {
+            environment.insert(name.into(), value.into());
+        }
+        Ok((self.command.iter().map(|word| fill(word)).collect(), environment))
+    }
+}
+
+/// The role: the model's endpoint and one server, and nothing else.
+fn role(mode: &str) -> String {
+    let (model, named) = (ends::MODEL, ends::NAMED);
+    format!(
+        "apiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: {ROLE} }}\nspec:\n  mode: {mode}\n  network:\n    \
+         default: deny\n    rules:\n      - {{ to: \"{model}\", protocol: tcp, verdict: allow }}\n      \
+         - {{ to: \"{named}\", protocol: tcp, verdict: allow }}\n"
+    )
+}
+
+pub const ROLE: &str = "coding";
+const AGENTS: &str = include_str!("../../agents/agents.json");
+const REQUIREMENTS: &str = include_str!("../../agents/mini-swe-agent.requirements.txt");
