@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::guest::{Guest, Host, Script};
+use crate::guest::{Guest, Host, Script, terminal};
 use crate::product;
 use crate::setup::kernels::LINES;
 use crate::step::{forward, note};
@@ -44,11 +44,13 @@ fn in_guest(arguments: &Demo) -> Result<ExitCode> {
         "booting a guest: kernel {} with BPF LSM, root image thrown away afterwards",
         guest.kernel
     ));
+    // The demo writes to a port, not to a terminal: only we know where its lines end.
+    let terminal = terminal::columns().map(|columns| format!(" --terminal {columns}")).unwrap_or_default();
     let script = if arguments.shell {
         note("a shell in the guest follows; `exit` ends both");
-        Script::line("chaperone-tests demo --keep")
+        Script::line(&format!("chaperone-tests demo --keep{terminal}"))
     } else {
-        Script::line("exec chaperone-tests demo")
+        Script::line(&format!("exec chaperone-tests demo{terminal}"))
     };
     let output = guest.run(&host, Some(&product), &script, &mut forward)?;
     note(&format!("the guest is gone again; {:.0} s in all", output.total.as_secs_f32()));

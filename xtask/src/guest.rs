@@ -7,7 +7,7 @@ mod listen;
 mod marks;
 mod place;
 mod qemu;
-mod terminal;
+pub mod terminal;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -32,6 +32,13 @@ pub fn settings() -> String {
     format!("GUEST_TERM={term}\nGUEST_ROWS={rows}\nGUEST_COLUMNS={columns}\n")
 }
 
+/// Columns of the terminal that standard output goes to, unless colour is not wanted there.
+pub fn columns() -> Option<u16> {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let shown = io::stdout().is_terminal() && !plain;
+    shown.then(|| size().map_or(80, |(_, columns)| columns))
+}
+
 fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|letter| letter.is_ascii_alphanumeric() || "-+._".contains(letter))
 }
