@@ -52,8 +52,8 @@ impl Daemon {
         let log = File::create(directory.join("daemon.log"))?;
         let mut command = Command::new(program("chaperone")?);
         command.arg("daemon").arg("--config").arg(&directory).args(["--metrics", "off"]);
-        if let Some(mode) = &start.mode {
-            command.args(["--mode", mode]);
+        if start.mode.as_deref() == Some("cgroup") {
+            command.args(["--mode", "cgroup"]);
         }
         if let Some(scope) = &start.scope {
             command.arg("--scope").arg(scope);
@@ -78,9 +78,12 @@ impl Daemon {
             daemon.rest.clear();
             daemon.seen.clear();
             daemon.read()?;
-            if daemon.seen.iter().any(|event| event["kind"] == "daemon_started")
+            let started = daemon.seen.iter().find(|event| event["kind"] == "daemon_started");
+            if let Some(started) = started
                 && daemon.directory.join("control.sock").exists()
             {
+                let (wanted, got) = (start.mode.as_deref(), started["daemon"]["mode"].as_str());
+                ensure!(wanted.is_none() || wanted == got, "the daemon runs in {got:?} mode, not {wanted:?}");
                 return Ok(daemon);
             }
             if daemon.child.try_wait()?.is_some() || Instant::now() > end {

@@ -42,29 +42,52 @@ pub struct Selfcheck {
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
-    way: &'static str,
-    to: String,
-    outcome: Verdict,
-    errno: Option<String>,
-    step: Option<String>,
-    seen: Seen,
-    received: Received,
+pub struct Row {
+    pub way: &'static str,
+    pub to: String,
+    pub outcome: Verdict,
+    pub errno: Option<String>,
+    pub step: Option<String>,
+    pub seen: Seen,
+    pub received: Received,
     /// The kernel said yes and the receiver saw it, or this kernel has no such thing.
-    good: bool,
-    ms: u64,
+    pub good: bool,
+    pub ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Received {
+pub enum Received {
     Token,
     Packet,
     Nothing,
 }
 
 impl Selfcheck {
+    /// All ways, each performed by what `prefix` starts, in a guest prepared for them.
+    pub fn behind(prefix: &Path, only: &[&str]) -> anyhow::Result<Vec<Row>> {
+        let this = Self {
+            only: only.iter().map(ToString::to_string).collect(),
+            unprivileged: false,
+            prepare: true,
+            prefix: Some(prefix.display().to_string()),
+            output: Format::Json,
+            site: SiteArgs { port: crate::act::ctx::PORT, iface: "lo".to_owned() },
+        };
+        this.rows().map(|(rows, _)| rows)
+    }
+
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (rows, ready) = self.rows()?;
+        match self.output {
+            Format::Json => println!("{}", serde_json::to_string(&rows)?),
+            Format::Table => print(&rows, &ready),
+        }
+        let good = rows.iter().all(|row| row.good);
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn rows(&self) -> anyhow::Result<(Vec<Row>, Ready)> {
         if self.prepare {
             prepare();
         }
@@ -75,13 +98,7 @@ impl Selfcheck {
         let rows: anyhow::Result<Vec<Row>> = chosen.map(|way| self.check(way, &mut receiver)).collect();
         receiver.stop();
         drop(fs::remove_dir_all(&place));
-        let rows = rows?;
-        match self.output {
-            Format::Json => println!("{}", serde_json::to_string(&rows)?),
-            Format::Table => print(&rows, &receiver.ready),
-        }
-        let good = rows.iter().all(|row| row.good);
-        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok((rows?, receiver.ready))
     }
 
     fn wants(&self, way: &Way) -> bool {
