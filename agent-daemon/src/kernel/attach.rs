@@ -94,7 +94,11 @@ fn attach_as(mode: KernelMode, layout: &Layout, btf: &Btf, options: &Options) ->
         None => (0, 0),
     };
     // The host's mounts, also when the daemon itself runs in a container with the host's pids.
-    let host_mnt_ns = std::fs::metadata("/proc/1/ns/mnt").context("read init's mount namespace")?.ino() as u32;
+    // Where init may not be looked at (a daemon with fewer capabilities than init), our own, in which paths are resolved.
+    let host_mnt_ns = std::fs::metadata("/proc/1/ns/mnt")
+        .or_else(|_| std::fs::metadata("/proc/self/ns/mnt"))
+        .context("read the mount namespace in which paths identify agents")?
+        .ino() as u32;
     let offsets = bytemuck::bytes_of(&layout.offsets);
     let cgroup_mode = u32::from(mode == KernelMode::Cgroup).to_ne_bytes();
     let (upid, mnt) = (layout.upid_bytes.to_ne_bytes(), host_mnt_ns.to_ne_bytes());
@@ -140,10 +144,11 @@ fn attach_one(ebpf: &mut Ebpf, name: &str, root: &Path) -> Result<()> {
     match ebpf.program_mut(name).context("not in the kernel object")? {
         Program::Lsm(program) => drop(program.attach()?),
         Program::BtfTracePoint(program) => drop(program.attach()?),
+        // A link takes no flags, and stands beside others by its nature.
         Program::CgroupSockAddr(program) => {
-            drop(program.attach(cgroup()?, CgroupAttachMode::AllowMultiple)?);
+            drop(program.attach(cgroup()?, CgroupAttachMode::Single)?);
         }
-        Program::CgroupSock(program) => drop(program.attach(cgroup()?, CgroupAttachMode::AllowMultiple)?),
+        Program::CgroupSock(program) => drop(program.attach(cgroup()?, CgroupAttachMode::Single)?),
         other => bail!("has an unexpected type {:?}", other.prog_type()),
     }
     Ok(())
