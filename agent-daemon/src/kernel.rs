@@ -68,6 +68,8 @@ pub struct Kernel {
     lost: raw::Counts,
     counters: raw::Counts,
     login_programs: Vec<PathBuf>,
+    /// Path below the hierarchy of the one cgroup whose processes are looked at.
+    scope: Option<String>,
     /// Instances that ran before the daemon, which hold one task count more than they have tasks.
     pinned: BTreeSet<u64>,
     next_seed: u64,
@@ -96,12 +98,14 @@ impl Kernel {
             lost: raw::Counts::take(ebpf_ref, "LOST")?,
             counters: raw::Counts::take(ebpf_ref, "COUNTERS")?,
             login_programs: config.login_programs.clone(),
+            scope: scope_below(options)?,
             pinned: BTreeSet::new(),
             next_seed: 0,
             ebpf,
         };
         let record = &config.record;
-        let recorded = [(Origin::Agent, record.agent), (Origin::Human, record.human), (Origin::System, record.system)];
+        let recorded =
+            [(Origin::Agent, record.agent), (Origin::Human, record.human), (Origin::System, record.system)];
         for (origin, what) in recorded {
             let mut bits = 0;
             if what.processes {
@@ -162,7 +166,11 @@ impl Kernel {
         for _round in 0..16 {
             let seeds: BTreeMap<u32, Seed> = self.seeds.entries().into_iter().collect();
             let label = |pid| self.labels.get(pid).or_else(|| seeds.get(&pid).map(|seed| seed.label));
-            let found = discovery::judge(&discovery::running(), self.tables.identified(), label, &mut self.next_seed);
+            let mut shown = discovery::running();
+            if let Some(scope) = &self.scope {
+                shown.retain(|process| process.cgroup.starts_with(scope.as_str()));
+            }
+            let found = discovery::judge(&shown, self.tables.identified(), label, &mut self.next_seed);
             if found.is_empty() {
                 break;
             }
@@ -185,8 +193,11 @@ impl Kernel {
         if self.pinned.is_empty() {
             return Ok(Vec::new());
         }
-        let alive: BTreeSet<u64> =
-            discovery::pids().into_iter().filter_map(|pid| self.label(pid)).map(|label| label.instance).collect();
+        let alive: BTreeSet<u64> = discovery::pids()
+            .into_iter()
+            .filter_map(|pid| self.label(pid))
+            .map(|label| label.instance)
+            .collect();
         let ended: Vec<u64> = self.pinned.difference(&alive).copied().collect();
         for instance in &ended {
             self.instances.remove(*instance)?;
@@ -228,4 +239,13 @@ impl Kernel {
         }
         Ok(counters)
     }
+}
+
+fn scope_below(options: &Options) -> Result<Option<String>> {
+    let Some(scope) = &options.scope else { return Ok(None) };
+    let root = crate::identity::naming::cgroup_root()?;
+    let below = scope.strip_prefix(&root).with_context(|| {
+        format!("{} is not below the cgroup v2 hierarchy at {}", scope.display(), root.display())
+    })?;
+    Ok(Some(format!("/{}", below.display())))
 }

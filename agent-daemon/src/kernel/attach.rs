@@ -147,11 +147,10 @@ fn attach_one(ebpf: &mut Ebpf, name: &str, root: &Path) -> Result<()> {
     match ebpf.program_mut(name).context("not in the kernel object")? {
         Program::Lsm(program) => drop(program.attach()?),
         Program::BtfTracePoint(program) => drop(program.attach()?),
-        // A link takes no flags, and stands beside others by its nature.
         Program::CgroupSockAddr(program) => {
-            drop(program.attach(cgroup()?, CgroupAttachMode::Single)?);
+            drop(program.attach(cgroup()?, NO_FLAGS)?);
         }
-        Program::CgroupSock(program) => drop(program.attach(cgroup()?, CgroupAttachMode::Single)?),
+        Program::CgroupSock(program) => drop(program.attach(cgroup()?, NO_FLAGS)?),
         other => bail!("has an unexpected type {:?}", other.prog_type()),
     }
     Ok(())

@@ -43,7 +43,8 @@ impl Layout {
             }
         }
         ensure!(missing.is_empty(), "this kernel's BTF has no {}", missing.join(", "));
-        let upid_bytes = btf.size(agent_common::offsets::UPID_STRUCT).context("this kernel's BTF has no struct upid")?;
+        let upid_bytes =
+            btf.size(agent_common::offsets::UPID_STRUCT).context("this kernel's BTF has no struct upid")?;
         Ok(Self { offsets: Offsets::from_values(values), upid_bytes })
     }
 }
@@ -67,7 +68,10 @@ struct Btf<'a> {
 
 impl<'a> Btf<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self> {
-        ensure!(bytes.len() >= HEADER_BYTES && word(bytes, 0)? & 0xffff == 0xeb9f, "not BTF of this byte order");
+        ensure!(
+            bytes.len() >= HEADER_BYTES && word(bytes, 0)? & 0xffff == 0xeb9f,
+            "not BTF of this byte order"
+        );
         let head = word(bytes, 4)? as usize;
         let section = |at: usize| -> Result<&'a [u8]> {
             let start = head + word(bytes, at)? as usize;

@@ -67,13 +67,7 @@ pub fn lines(mode: &str, named: bool, only: &[&str]) -> Result<Vec<Line>> {
     Ok(rows.iter().map(|row| line(row, &kernel, mode, named, &verdicts)).collect())
 }
 
-fn line(
-    row: &Row,
-    kernel: &str,
-    mode: &str,
-    named: bool,
-    verdicts: &BTreeMap<String, Vec<String>>,
-) -> Line {
+fn line(row: &Row, kernel: &str, mode: &str, named: bool, verdicts: &BTreeMap<String, Vec<String>>) -> Line {
     let Expected { answer, why } = expected::of(row.way, mode, named);
     let got = match (row.outcome, row.received) {
         (Verdict::Unsupported, Received::Nothing) => "unsupported",

@@ -87,10 +87,10 @@ fn run(words: &[&str]) -> Result<(Option<i32>, String)> {
 
 /// A shell command that tries to connect to a port nobody listens on: `Connection refused` where nothing stands in
 /// the way, `Operation not permitted` where Chaperone does.
-const TRY_CONNECT: &str = "exec 3<>/dev/tcp/127.0.0.9/9";
+pub const TRY_CONNECT: &str = "exec 3<>/dev/tcp/127.0.0.9/9";
 
 /// Whether what a shell printed of [`TRY_CONNECT`] says that it was refused by Chaperone.
-fn was_refused(text: &str) -> Result<bool> {
+pub fn was_refused(text: &str) -> Result<bool> {
     let (refused, passed) = (text.contains("Operation not permitted"), text.contains("Connection refused"));
     ensure!(refused != passed, "neither refused nor passed: {text}");
     Ok(refused)

@@ -50,7 +50,11 @@ fn leaves(before: &[&str], tag: &str) -> Result<Vec<(String, u32)>> {
     Ok(leaves.into_iter().map(|(shape, pid, _child)| (shape, pid)).collect())
 }
 
-fn check(daemon: &Daemon, leaves: &[(String, u32)], wrong: impl Fn(&str, &serde_json::Value) -> bool) -> Result<()> {
+fn check(
+    daemon: &Daemon,
+    leaves: &[(String, u32)],
+    wrong: impl Fn(&str, &serde_json::Value) -> bool,
+) -> Result<()> {
     let all = daemon.processes()?;
     let mut faults = Vec::new();
     for (shape, pid) in leaves {
@@ -96,9 +100,8 @@ fn set_id(shared: &mut Shared) -> Result<Outcome> {
     run(&[&bot, "su", "alice", "-s", "/bin/bash", "-c", "sudo -n true"])?;
     let event = daemon.wait(0, "the set-id exec", |e| e["setid"] == true && e["comm"] == "sudo")?;
     ensure!(event["origin"] == "agent" && event["uid"] == 1000 && event["euid"] == 0, "{event}");
-    let after = daemon.wait(0, "what sudo executed", |e| {
-        e["kind"] == "process_exec" && e["comm"] == "true"
-    })?;
+    let after =
+        daemon.wait(0, "what sudo executed", |e| e["kind"] == "process_exec" && e["comm"] == "true")?;
     ensure!(after["instance"] == event["instance"] && after["uid"] == 0, "{after}");
     Ok(Outcome::Held)
 }

@@ -103,7 +103,8 @@ fn appears(shared: &mut Shared) -> Result<Outcome> {
 
 fn cgroups(shared: &mut Shared) -> Result<Outcome> {
     let documents =
-        [agent("unit", &["unit: case.service".into()]), agent("path", &["cgroup: /case/path".into()])].concat();
+        [agent("unit", &["unit: case.service".into()]), agent("path", &["cgroup: /case/path".into()])]
+            .concat();
     let daemon = daemon(shared, documents)?;
     let root = std::path::Path::new("/sys/fs/cgroup");
     for below in ["case.service", "case/path", "case/other"] {
@@ -134,8 +135,7 @@ fn requested(shared: &mut Shared) -> Result<Outcome> {
     ensure!(was_refused(&text)?, "run did not make an agent");
     let (status, text) = as_bot(&format!("{chaperone} run --config {config} --agent bot -- true"))?;
     ensure!(status != Some(0) && text.contains("inside"), "run inside an instance: {status:?} {text}");
-    let (status, text) =
-        run(&[&chaperone, "run", "--config", &config, "--agent", "bto", "--", "/bin/true"])?;
+    let (status, text) = run(&[&chaperone, "run", "--config", &config, "--agent", "bto", "--", "/bin/true"])?;
     ensure!(status != Some(0) && text.contains("bot"), "no nearest name for a wrong one: {text}");
     Ok(Outcome::Held)
 }
@@ -145,14 +145,16 @@ fn below(shared: &mut Shared) -> Result<Outcome> {
     let (outer, inner) = (place.join("outer"), place.join("inner"));
     launcher(&outer)?;
     script(&inner, &format!("#!/bin/bash\n{TRY_CONNECT}\n"))?;
-    let open = agent("inner", &[format!("exe: {}", inner.display())])
-        .replace("default: deny", "default: allow");
+    let open =
+        agent("inner", &[format!("exe: {}", inner.display())]).replace("default: deny", "default: allow");
     let documents = agent("outer", &[format!("exe: {}", outer.display())]) + &open;
     let mut daemon = daemon(shared, documents)?;
     let (_, text) = run(&[&outer.to_string_lossy(), &inner.to_string_lossy()])?;
     ensure!(!was_refused(&text)?, "the inner agent has its parent's authority");
-    let first = daemon.wait(0, "the outer agent", |e| e["agent"] == "outer" && e["recognised"].is_string())?;
-    let second = daemon.wait(0, "the inner agent", |e| e["agent"] == "inner" && e["recognised"].is_string())?;
+    let first =
+        daemon.wait(0, "the outer agent", |e| e["agent"] == "outer" && e["recognised"].is_string())?;
+    let second =
+        daemon.wait(0, "the inner agent", |e| e["agent"] == "inner" && e["recognised"].is_string())?;
     ensure!(second["parent_instance"] == first["instance"], "its parent instance is not recorded: {second}");
     let (_, text) = run(&[&outer.to_string_lossy(), "/bin/bash", "-c", TRY_CONNECT])?;
     ensure!(was_refused(&text)?, "the outer agent was not refused");
