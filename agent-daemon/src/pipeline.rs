@@ -11,7 +11,7 @@ use std::{path::PathBuf, time::Duration};
 use agent_common::identity::Origin;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tracing::{error, info, warn};
 
@@ -84,15 +84,22 @@ impl Pipeline {
         let mut batch = Vec::with_capacity(BATCH_EVENTS_MAX);
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rest = std::pin::pin!(sleep_until(Instant::now()));
+        let mut resting = false;
         loop {
             tokio::select! {
-                count = inputs.events.recv_many(&mut batch, BATCH_EVENTS_MAX) => match count {
-                    0 => {
-                        error!("the ring buffer's reader is gone; what is enforced stays in force");
+                count = inputs.events.recv_many(&mut batch, BATCH_EVENTS_MAX), if !resting => {
+                    if count == 0 {
+                        error!("the ring buffer's reader is gone");
                         break;
                     }
-                    _ => self.take(&mut batch),
-                },
+                    self.take(&mut batch);
+                    // An event that comes alone is recorded at once; where one follows the other, waking up and
+                    // writing for each would cost more than the events themselves.
+                    resting = count < BATCH_EVENTS_MAX;
+                    rest.as_mut().reset(Instant::now() + REST);
+                }
+                () = &mut rest, if resting => resting = false,
                 Some(command) = inputs.commands.recv() => self.answer(command),
                 Some(request) = inputs.requests.recv() => match request {
                     Request::Reload(trigger) => self.reload(trigger),
@@ -172,7 +179,10 @@ impl Pipeline {
             ),
             Ok((registry, table)) => {
                 if self.in_force.is_same(&registry, &table) {
-                    self.rejected = None;
+                    if self.rejected.take().is_some() {
+                        info!(trigger, "the configuration has no errors any more; it is the one in force");
+                        self.tell_policy(Kind::PolicyChanged, trigger, Vec::new());
+                    }
                     return;
                 }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
@@ -314,7 +324,9 @@ impl Pipeline {
 }
 
 /// Events taken per wake: enough that a storm costs one write per batch, few enough that commands get their turn.
-const BATCH_EVENTS_MAX: usize = 256;
+const BATCH_EVENTS_MAX: usize = 512;
+/// Pause between two batches. The ring buffer holds what a storm brings in many times this.
+const REST: Duration = Duration::from_millis(10);
 /// How often instances that ran before the daemon are looked after: a walk through /proc while there are any.
 const TICKS_PER_REAP: u64 = 5;
 const TICK: Duration = Duration::from_secs(1);

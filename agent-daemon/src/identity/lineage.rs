@@ -1,6 +1,7 @@
 //! What was learned about processes from their own events: program images, cgroups, instances. Pure: no I/O.
 
 mod cgroups;
+mod ids;
 mod images;
 pub mod names;
 

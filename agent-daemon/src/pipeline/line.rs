@@ -57,8 +57,8 @@ impl Line {
         self.recorder.metrics.judged(&event);
         self.trace_hand_off(&mut event);
         match wanted {
-            Wanted::Yes { .. } => self.tell(event),
-            Wanted::IfItTouchesAnAgent if event.touches_an_agent() => self.tell(event),
+            Wanted::Yes { .. } => self.tell(&mut event),
+            Wanted::IfItTouchesAnAgent if event.touches_an_agent() => self.tell(&mut event),
             Wanted::IfItTouchesAnAgent | Wanted::ToLearn | Wanted::No => {}
         }
         Ok(())
@@ -72,14 +72,14 @@ impl Line {
 
     /// Records an event of the daemon's own at once, with the time of now.
     pub fn tell_now(&mut self, event: Event) {
-        self.tell(Event { time: Time::now(), ..event });
+        self.tell(&mut Event { time: Time::now(), ..event });
         self.recorder.flush();
     }
 
-    fn tell(&mut self, mut event: Event) {
+    fn tell(&mut self, event: &mut Event) {
         event.host = self.host.name.clone();
         event.boot_id = self.host.boot_id.clone();
-        self.recorder.append(&mut event);
+        self.recorder.append(event);
     }
 
     /// Reads the paths of all cgroups that there are.

@@ -1,7 +1,6 @@
 //! Cgroup ids and the paths, containers and units behind them.
 
-use std::collections::HashMap;
-
+use super::ids::IdMap;
 use crate::event::Name;
 
 /// A cgroup of the unified hierarchy.
@@ -16,7 +15,7 @@ pub struct Cgroup {
 /// Paths by cgroup id, filled at start and as cgroups are created.
 #[derive(Debug, Default)]
 pub struct Cgroups {
-    by_id: HashMap<u64, Cgroup>,
+    by_id: IdMap<u64, Cgroup>,
     missed: bool,
 }
 

@@ -1,7 +1,8 @@
 //! Program images by exec id, so that later events of a process can name its executable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::ids::IdMap;
 use crate::event::Name;
 
 /// What a process runs.
@@ -16,7 +17,7 @@ pub struct Image {
 /// Images that live processes run, and the latest of those that ended.
 #[derive(Debug, Default)]
 pub struct Images {
-    by_exec: HashMap<u64, Image>,
+    by_exec: IdMap<u64, Image>,
     /// Exec ids whose own process ended; children that it forked may still run the image, so it stays for a while.
     ended: VecDeque<u64>,
 }

@@ -1,9 +1,8 @@
 //! Names behind the numbers that the kernel side sends, made once per configuration.
 
-use std::collections::HashMap;
-
 use agent_common::rule::Mode;
 
+use super::ids::IdMap;
 use crate::event::{
     Name,
     word::{UNKNOWN, Word},
@@ -12,10 +11,10 @@ use crate::event::{
 /// Agent, role and rule names by number.
 #[derive(Clone, Debug)]
 pub struct Names {
-    agents: HashMap<u32, Name>,
-    roles: HashMap<u32, (Name, Mode)>,
+    agents: IdMap<u32, Name>,
+    roles: IdMap<u32, (Name, Mode)>,
     /// By policy id and place in the role's list: text and `FILE:LINE`.
-    rules: HashMap<(u32, u16), (Name, Name)>,
+    rules: IdMap<(u32, u16), (Name, Name)>,
     /// The configuration before this one: events decided under it may still be under way.
     before: Option<Box<Self>>,
     unknown: Name,
@@ -23,7 +22,7 @@ pub struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        let (agents, roles, rules) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (agents, roles, rules) = (IdMap::default(), IdMap::default(), IdMap::default());
         Self { agents, roles, rules, before: None, unknown: Name::from(UNKNOWN) }
     }
 }
