@@ -39,9 +39,6 @@ const CGROUP: &[&str] = &["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_
 /// Where the kernel lists its active security modules.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
 
-/// A link always leaves other programs at the cgroup; the kernel refuses the flag that says so for older attachments.
-const NO_FLAGS: CgroupAttachMode = CgroupAttachMode::Single;
-
 /// How to load.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
