@@ -24,7 +24,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use serde_json::Value;
 
 use self::{
-    screen::{From, Screen},
+    screen::{From, Screen, plain, without_columns},
     stage::Stage,
     terminal::Terminal,
 };
@@ -109,7 +109,7 @@ impl<'a> Play<'a> {
     fn new(stage: &'a Stage, screen: Arc<Screen>) -> Result<Self> {
         let start = Instant::now();
         let mut command = stage.chaperone(FOLLOW);
-        let output = screen.attach(&mut command)?;
+        let output = screen.attach(&mut command, 0)?;
         let follower = command.spawn().context("follow the events")?;
         drop(command);
         let shown = Arc::clone(&screen);
@@ -203,10 +203,31 @@ impl<'a> Play<'a> {
             "one of them is the agent's and one the person's, and the tree says which",
             of("agent") == 1 && of("human") == 1,
         ));
-        self.shown(&["ps"], |line| self.is_ours(&all, line))
+        self.tree(&all)
     }
 
-    /// Whether a line of `ps` is about what the demo started, or its heading. In a guest that is nearly everything.
+    /// `chaperone ps`, what the demo started alone: in a guest that is nearly everything, on a host next to nothing.
+    fn tree(&self, all: &[Value]) -> Result<()> {
+        self.screen.command("chaperone ps");
+        let mut lines = self.screen.run(self.stage.chaperone(&["ps"]), TREE_DEPTH)?;
+        lines.retain(|line| self.is_ours(all, line));
+        let column =
+            |line: &String, what: &str| plain(line).split_once(what).map(|(left, _)| left.chars().count());
+        // The branch that we hang on is of no interest, nor how deep.
+        let branch = lines.get(1).and_then(|line| column(line, "└─ ").or(column(line, "├─ ")));
+        let command = lines.first().and_then(|line| column(line, "COMMAND"));
+        for (at, line) in lines.iter().enumerate() {
+            match (at, command, branch) {
+                (1.., Some(from), Some(branch)) => {
+                    self.screen.from(From::Shown, &without_columns(line, from, branch + BRANCH));
+                }
+                _ => self.screen.from(From::Shown, line),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a line of `ps` is about what the demo started, or its heading.
     fn is_ours(&self, all: &[Value], line: &str) -> bool {
         let plain = plain(line);
         let Some(pid) = plain.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()) else {
@@ -276,7 +297,10 @@ impl<'a> Play<'a> {
         for address in ["127.0.0.2", "127.0.0.3"] {
             let to = format!("{address}:{port}");
             let words = ["role", "explain", "--role", "demo", "--to", &to, "--protocol", "tcp"];
-            self.shown(&words, |_| true)?;
+            self.screen.command(&format!("chaperone {}", words.join(" ")));
+            for line in self.screen.run(self.stage.chaperone(&words), 0)? {
+                self.screen.from(From::Shown, &line);
+            }
             let answer: Value =
                 serde_json::from_str(&self.stage.ask(&[&words[..], &["-o", "json"]].concat())?)?;
             verdicts.push(answer["verdict"].clone());
@@ -320,7 +344,7 @@ impl<'a> Play<'a> {
             );
         }
         self.screen.heading("What to type next");
-        let shell = ("cargo xtask demo --shell", "stay in the guest, with all of this running");
+        let shell = ("cargo xtask demo --shell", "stay in the guest with all of this running; then, there:");
         let inside = [
             ("chaperone ps", "the tree, with whose doing each process is"),
             ("chaperone events -f", "what happens, as it happens; the agent goes on every 15 s"),
@@ -333,16 +357,6 @@ impl<'a> Play<'a> {
         }
         self.screen.line("README.md has the rest.");
         Ok(true)
-    }
-
-    /// Runs a verb for the audience, and shows those of its lines that are wanted.
-    fn shown(&self, words: &[&str], wanted: impl Fn(&str) -> bool) -> Result<()> {
-        self.screen.command(&format!("chaperone {}", words.join(" ")));
-        let lines = self.screen.run(self.stage.chaperone(words))?;
-        for line in lines.iter().filter(|line| wanted(line)) {
-            self.screen.from(From::Shown, line);
-        }
-        Ok(())
     }
 
     fn refusals(&self) -> Result<Vec<Value>> {
@@ -381,13 +395,6 @@ fn wait_until(what: &str, longest: Duration, mut is_so: impl FnMut() -> Result<b
     Ok(())
 }
 
-/// Text without what colours it.
-fn plain(text: &str) -> String {
-    let mut parts = text.split('\x1b');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |all, part| all + part.split_once('m').map_or("", |(_, rest)| rest))
-}
-
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn interrupt(_: i32) {
@@ -399,6 +406,10 @@ const FOLLOW: &[&str] = &["events", "-f", "--kind", "net"];
 /// What the two servers answer.
 const NAMED_SAYS: &str = "the server that the role names";
 const NOT_NAMED_SAYS: &str = "the server that the role does not name";
+/// How deep in the tree the demo may stand, in columns.
+const TREE_DEPTH: u16 = 60;
+/// Columns of a branch in the tree.
+const BRANCH: usize = 3;
 /// A terminal of unknown width.
 const COLUMNS: u16 = 120;
 const WAIT_MAX: Duration = Duration::from_secs(60);

@@ -77,10 +77,10 @@ impl Screen {
         if self.columns.is_some() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// Makes a command write as it does to a terminal of this width, when there is one: in colour, and cut to fit.
-    /// What it writes is read from the file.
-    pub fn attach(&self, command: &mut Command) -> Result<File> {
-        let columns = self.columns.map_or(0, |columns| columns.saturating_sub(MARGIN));
+    /// Makes a command write as it does to a terminal of this width, when there is one: in colour, and cut to fit
+    /// once `spare` columns are taken out. What it writes is read from the file.
+    pub fn attach(&self, command: &mut Command, spare: u16) -> Result<File> {
+        let columns = self.columns.map_or(0, |columns| (columns + spare).saturating_sub(MARGIN));
         let size = Winsize { ws_row: 0, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } =
             openpty(&size, None).context("open a terminal to show output in")?;
@@ -94,8 +94,8 @@ impl Screen {
     }
 
     /// Runs a command and gives the lines that it would show.
-    pub fn run(&self, mut command: Command) -> Result<Vec<String>> {
-        let mut output = self.attach(&mut command)?;
+    pub fn run(&self, mut command: Command, spare: u16) -> Result<Vec<String>> {
+        let mut output = self.attach(&mut command, spare)?;
         let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         // Our own end of the slave has to go, or the reading never ends.
         drop(command);
@@ -107,6 +107,31 @@ impl Screen {
         ensure!(status.success(), "{status}: {text}");
         Ok(text.lines().map(str::to_owned).collect())
     }
+}
+
+/// Text without what colours it.
+pub fn plain(text: &str) -> String {
+    let mut parts = text.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
+/// Text without the columns `from..to`, its colours kept.
+pub fn without_columns(text: &str, from: usize, to: usize) -> String {
+    let (mut out, mut column, mut colouring) = (String::new(), 0, false);
+    for letter in text.chars() {
+        colouring |= letter == '\x1b';
+        if colouring {
+            out.push(letter);
+            colouring = letter != 'm';
+            continue;
+        }
+        if !(from..to).contains(&column) {
+            out.push(letter);
+        }
+        column += 1;
+    }
+    out
 }
 
 /// Columns taken by the marks.
