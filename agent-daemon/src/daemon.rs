@@ -2,6 +2,8 @@
 
 mod watch;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use tokio::{
     net::TcpListener,
@@ -18,7 +20,7 @@ use crate::{
     kernel::{self, Kernel},
     pipeline::{Inputs, Line, Pipeline, Request, host, in_force::InForce},
     policy,
-    record::{Recorder, file::File},
+    record::{Recorder, file::File, followers::Followers},
 };
 
 /// How a daemon is to be run.
@@ -80,6 +82,9 @@ pub async fn run(options: Options) -> Result<()> {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     pipeline.tell_daemon(Kind::DaemonStopped);
     let _ = std::fs::remove_file(&config.control_socket);
+    // Followers read the last events and then the end, not a connection that breaks.
+    pipeline.line.recorder.followers = Followers::default();
+    tokio::time::sleep(LAST_WORDS).await;
     info!("ended");
     Ok(())
 }
@@ -129,5 +134,7 @@ fn end_on_signal(shutdown: mpsc::Sender<()>) -> Result<impl Future<Output = ()>>
 
 /// Requests of the watchers that wait; each of them waits in turn.
 const REQUESTS_WAITING_MAX: usize = 4;
+/// How long followers get for the last events.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Commands that wait for the pipeline; the server's clients wait with them.
 const COMMANDS_WAITING_MAX: usize = 64;

@@ -191,17 +191,20 @@ pub struct Subject {
     /// The role of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Name>,
-    /// The program image that acted.
-    pub exec_id: ExecId,
-    /// The image that executed it.
-    pub parent_exec_id: ExecId,
+    /// The program image that acted; absent when it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec_id: Option<ExecId>,
+    /// The image that executed it; absent for those that ran before the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_exec_id: Option<ExecId>,
     /// Process id in the initial pid namespace.
     pub pid: u32,
     /// Thread id in the initial pid namespace; absent when it is the process's main thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<u32>,
     /// Real user id.
-    pub uid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// The audit login uid; absent when none is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loginuid: Option<u32>,

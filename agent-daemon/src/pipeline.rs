@@ -152,10 +152,10 @@ impl Pipeline {
         }
         self.line.recorder.followers.sweep();
         self.ticks += 1;
-        if self.ticks.is_multiple_of(TICKS_PER_REAP) {
+        if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
+            self.line.own_addresses = host::addresses();
         }
-        self.line.own_addresses = host::addresses();
     }
 
     fn count_losses(&mut self, counters: &Counters) {
@@ -279,8 +279,9 @@ impl Pipeline {
                 instance: InstanceId::some(label.instance),
                 agent: Some(names.agent(instance.agent)),
                 role: Some(names.role(instance.role)),
-                exec_id: ExecId(label.exec_id),
-                parent_exec_id: ExecId(label.parent_exec_id),
+                exec_id: ExecId::some(label.exec_id),
+                parent_exec_id: ExecId::some(label.parent_exec_id),
+                uid: host::uid(running.pid),
                 pid: running.pid,
                 comm: running.comm.as_str().into(),
                 exe,
@@ -327,8 +328,9 @@ impl Pipeline {
 const BATCH_EVENTS_MAX: usize = 512;
 /// Pause between two batches. The ring buffer holds what a storm brings in many times this.
 const REST: Duration = Duration::from_millis(10);
-/// How often instances that ran before the daemon are looked after: a walk through /proc while there are any.
-const TICKS_PER_REAP: u64 = 5;
+/// How often what is dearer than a look is done: instances that ran before the daemon (a walk through /proc while
+/// there are any), and this host's own addresses.
+const TICKS_PER_ROUND: u64 = 5;
 const TICK: Duration = Duration::from_secs(1);
 /// At the end, this long without an event means that none is left.
 const DRAIN_QUIET: Duration = Duration::from_millis(50);

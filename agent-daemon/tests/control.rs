@@ -1,5 +1,7 @@
 //! The control socket: what it answers, and that no client can hurt the daemon or the others.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{path::PathBuf, time::Duration};
 
 use chaperone::{

@@ -1,5 +1,7 @@
 //! Events as machines read them: the line of each kind, the generated reference, and the way from bytes to the file.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "decode/records.rs"]
 mod records;
 

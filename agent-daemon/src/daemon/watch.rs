@@ -67,6 +67,8 @@ async fn watch_all(
             if requests.send(request).await.is_err() {
                 return;
             }
+            // A directory in which something changes all the time must not keep the daemon busy.
+            sleep(PAUSE).await;
         }
     }
 }
@@ -137,6 +139,8 @@ const CHANGES: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
 const SETTLE_EDITORS: Duration = Duration::from_millis(200);
 /// The same for the files that identify agents: an agent may be started right after it was installed.
 const SETTLE_INSTALLERS: Duration = Duration::from_millis(20);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
 /// A directory in which something changes all the time is looked at all the same.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// How often directories that do not exist are looked for.

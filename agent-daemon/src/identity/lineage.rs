@@ -59,13 +59,15 @@ impl Lineage {
         let Some(subject) = &event.subject else { return };
         match event.kind {
             Kind::ProcessExec => {
-                if let Some(exe) = &subject.exe {
+                if let (Some(exe), Some(exec_id)) = (&subject.exe, subject.exec_id) {
                     let image = Image { exe: exe.clone(), script: subject.script.clone(), pid: subject.pid };
-                    self.images.insert(subject.exec_id.0, image);
+                    self.images.insert(exec_id.0, image);
                 }
             }
             Kind::ProcessExit => {
-                self.images.ended(subject.exec_id.0, subject.pid);
+                if let Some(exec_id) = subject.exec_id {
+                    self.images.ended(exec_id.0, subject.pid);
+                }
                 if let (Some(id), true) = (subject.instance, event.exit.is_some_and(|e| e.instance_ended)) {
                     self.instances.remove(&id.0);
                 }
@@ -91,7 +93,7 @@ impl Lineage {
         subject.container = cgroup.and_then(|c| c.container.clone());
         subject.unit = cgroup.and_then(|c| c.unit.clone());
         if subject.exe.is_none()
-            && let Some(image) = self.images.of(subject.exec_id.0)
+            && let Some(image) = subject.exec_id.and_then(|id| self.images.of(id.0))
         {
             subject.exe = Some(image.exe.clone());
             subject.script.clone_from(&image.script);

@@ -97,6 +97,12 @@ pub fn exe(pid: u32) -> Option<String> {
     fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.to_string_lossy().into_owned())
 }
 
+/// The real user of a running process.
+#[must_use]
+pub fn uid(pid: u32) -> Option<u32> {
+    fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
+}
+
 /// Resident memory of this process.
 #[must_use]
 pub fn resident_bytes() -> u64 {

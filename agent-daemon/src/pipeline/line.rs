@@ -65,7 +65,9 @@ impl Line {
     }
 
     fn trace_hand_off(&self, event: &mut Event) {
-        if let Some((address, port)) = event.network.as_ref().and_then(|n| n.address.zip(n.port)) {
+        let inside = event.subject.as_ref().is_some_and(|s| s.instance.is_some());
+        let endpoint = event.network.as_ref().and_then(|n| n.address.zip(n.port));
+        if let Some((address, port)) = endpoint.filter(|_| inside) {
             event.handed_off = handed_off::by_endpoint(address, port, &self.own_addresses).map(Name::from);
         }
     }

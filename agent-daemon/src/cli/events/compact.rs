@@ -44,7 +44,7 @@ fn who(subject: Option<&Subject>) -> String {
         (Some(agent), Some(role)) if agent == role => agent.to_string(),
         (Some(agent), Some(role)) => format!("{agent}/{role}"),
         (Some(agent), None) => agent.to_string(),
-        _ => format!("uid {}", subject.loginuid.unwrap_or(subject.uid)),
+        _ => subject.loginuid.or(subject.uid).map_or_else(|| "-".to_owned(), |uid| format!("uid {uid}")),
     }
 }
 

@@ -24,7 +24,7 @@ fn event(kind: Kind) -> Event {
     let subject = Subject {
         origin: Origin::Agent.into(),
         instance: InstanceId::some(5),
-        exec_id: ExecId(1),
+        exec_id: Some(ExecId(1)),
         pid: 100,
         ids: Ids { agent: 7, role: 8, cgroup: 3 },
         ..Subject::default()

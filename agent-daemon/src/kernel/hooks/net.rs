@@ -27,13 +27,17 @@ pub(super) fn unix(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
     let name = raw.name.get(..usize::from(raw.name_bytes)).ok_or(Undecodable { reason: "text" })?;
     judged(&raw.judgement, event);
     let path = socket_name(name);
-    event.handed_off = handed_off::by_socket(&path).map(Name::from);
+    // A broker inside the instance itself (a tmux server that the agent started) is not outside its tree.
+    let instance = raw.header.subject.instance;
+    if instance != 0 && raw.peer_instance != instance {
+        event.handed_off = handed_off::by_socket(&path).map(Name::from);
+    }
     let known = raw.peer_pid != 0 || raw.peer_instance != 0 || raw.peer_exec_id != 0;
     let peer = known.then(|| Peer {
         origin: Word::from_raw(raw.peer_origin),
         instance: InstanceId::some(raw.peer_instance),
         pid: (raw.peer_pid != 0).then_some(raw.peer_pid),
-        exec_id: (raw.peer_exec_id != 0).then_some(ExecId(raw.peer_exec_id)),
+        exec_id: ExecId::some(raw.peer_exec_id),
         ..Peer::default()
     });
     event.unix = Some(net::Unix { op: Word::from_raw(raw.op), path, peer });

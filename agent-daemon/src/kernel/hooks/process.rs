@@ -64,6 +64,7 @@ pub(super) fn exec(whole: &[u8], reading: &Reading, event: &mut Event) -> Result
     let exe = path(exe, &raw.exe);
     let script = (!script.is_empty()).then(|| path(script, &raw.script));
     if raw.header.subject.instance != 0 {
+        // What an agent starts this way acts through somebody else; a person who does so is a person either way.
         event.handed_off =
             script.iter().chain([&exe]).find_map(|p| handed_off::by_program(p)).map(Name::from);
     }

@@ -22,7 +22,7 @@ fn event(kind: Kind) -> Event {
         agent: Some("invoice-bot".into()),
         role: Some("review".into()),
         pid: 123,
-        uid: 1000,
+        uid: Some(1000),
         comm: "curl".into(),
         exe: Some("/usr/bin/curl".into()),
         ..Subject::default()
