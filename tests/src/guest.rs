@@ -1,7 +1,9 @@
 //! The cases of a guest, in one mode, and those that this host's own kernel allows.
 
+pub mod attribution;
 pub mod net;
 pub mod process;
+pub mod systemd;
 
 use std::process::ExitCode;
 
@@ -41,7 +43,12 @@ impl Guest {
         let mut shared = Shared { mode: self.mode };
         let mut tally = Tally::default();
         let only = self.only.as_deref();
+        if self.systemd {
+            tally.run(systemd::CASES, only, &mut shared);
+            return Ok(tally.exit_code());
+        }
         tally.run(&process::cases(), only, &mut shared);
+        tally.run(attribution::CASES, only, &mut shared);
         tally.run(net::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }

@@ -73,9 +73,15 @@ pub fn recognised(stage: &mut Stage, daemon: &mut Daemon) -> Result<Vec<Seen>> {
     for batch in rows.chunks(BATCH / 2) {
         let mut lines = Vec::new();
         for (name, agent, text) in batch {
-            let person = stage.case(&format!("agent started by a person: {name}"), Who::Agent, agent, "LEAF; true")?;
+            let person =
+                stage.case(&format!("agent started by a person: {name}"), Who::Agent, agent, "LEAF; true")?;
             lines.push(starter(&text.replace("CASE", &person), &person)?);
-            let system = stage.case(&format!("agent started by the system: {name}"), Who::Agent, agent, "LEAF; true")?;
+            let system = stage.case(
+                &format!("agent started by the system: {name}"),
+                Who::Agent,
+                agent,
+                "LEAF; true",
+            )?;
             let line = starter(&text.replace("CASE", &system), &system)?;
             stage.background(&format!("exec {line}"))?;
         }
@@ -187,9 +193,13 @@ pub fn typed(stage: &mut Stage, daemon: &Daemon) -> Result<Vec<Seen>> {
     stage.background(&format!("exec /bin/bash {inner}"))?;
     // Put there by a package manager: a new file takes the place of the old, and is started at once.
     let case = stage.case("a program that was just replaced", Who::Agent, "native", "LEAF; true")?;
-    stage.background(&format!("cp /bin/bash {HOME}/new; mv {HOME}/new {HOME}/native; exec {HOME}/native {case}"))?;
+    stage.background(&format!(
+        "cp /bin/bash {HOME}/new; mv {HOME}/new {HOME}/native; exec {HOME}/native {case}"
+    ))?;
     let case = stage.case("a program that was not there before", Who::Agent, "late", "LEAF; true")?;
-    stage.background(&format!("cp /bin/bash {HOME}/new2; mv {HOME}/new2 {HOME}/late; exec {HOME}/late {case}"))?;
+    stage.background(&format!(
+        "cp /bin/bash {HOME}/new2; mv {HOME}/new2 {HOME}/late; exec {HOME}/late {case}"
+    ))?;
     stage.look(daemon)
 }
 

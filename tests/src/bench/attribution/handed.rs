@@ -32,8 +32,8 @@ enum Broker {
 const WAYS: &[Way] = &[
     Way {
         name: "a daemon's unix socket (docker.sock)",
-        broker: Broker::System("exec socat UNIX-LISTEN:/run/docker.sock,fork SYSTEM:'LEAF'"),
-        text: "socat -u OPEN:/dev/null UNIX-CONNECT:/run/docker.sock",
+        broker: Broker::System("exec socat UNIX-LISTEN:/run/docker.sock,fork,unlink-early SYSTEM:'LEAF'"),
+        text: "sleep 900 | socat - UNIX-CONNECT:/run/docker.sock",
         systemd: false,
         told: "docker",
     },
@@ -58,13 +58,7 @@ const WAYS: &[Way] = &[
         systemd: false,
         told: "",
     },
-    Way {
-        name: "at",
-        broker: Broker::Running,
-        text: "echo 'LEAF' | at now",
-        systemd: true,
-        told: "at",
-    },
+    Way { name: "at", broker: Broker::Running, text: "echo 'LEAF' | at now", systemd: true, told: "at" },
     Way {
         name: "systemd-run",
         broker: Broker::Running,
@@ -120,13 +114,12 @@ pub fn ways(stage: &mut Stage, daemon: &mut Daemon) -> Result<Vec<Value>> {
 fn go(stage: &mut Stage, daemon: &mut Daemon, way: &Way) -> Result<Value> {
     daemon.settle()?;
     let from = daemon.seen.len();
-    let case = stage.case(way.name, Who::Agent, "bot", way.text)?;
-    let words = fs::read_to_string(&case)?;
-    let leaf = words.find(&format!("{HOME}/leaf n")).map(|at| &words[at..]).unwrap_or_default();
-    let leaf: String = leaf.chars().take_while(|c| c.is_ascii_alphanumeric() || " /-".contains(*c)).collect();
+    let leaf = stage.leaf(way.name, Who::Agent, "bot");
+    let case = format!("{HOME}/cases/handed.sh");
+    fs::write(&case, way.text.replace("LEAF", &leaf).replace("HOME", HOME))?;
     match way.broker {
         Broker::Running => {}
-        Broker::System(text) => stage.background(&text.replace("LEAF", leaf.trim()).replace("HOME", HOME))?,
+        Broker::System(text) => stage.background(&text.replace("LEAF", &leaf).replace("HOME", HOME))?,
         Broker::Person(text) => {
             let file = format!("{case}.person");
             fs::write(&file, text)?;
@@ -137,7 +130,7 @@ fn go(stage: &mut Stage, daemon: &mut Daemon, way: &Way) -> Result<Value> {
     stage.terminal(&[format!("{HOME}/bot {case}")])?;
     let seen = stage.look(daemon)?;
     let Some(seen) = seen.first() else { bail!("nothing was looked at") };
-    Ok(outcome(daemon, from, way.name, way.told, &seen.got)?)
+    outcome(daemon, from, way.name, way.told, &seen.got)
 }
 
 /// The event that tells it, and what the work is labelled as.
@@ -160,7 +153,9 @@ pub fn outcome(daemon: &mut Daemon, from: usize, way: &str, told: &str, got: &st
         (Some(_), _) => "the asking is told; the work itself is labelled as its new parent's",
         (None, _) => "no event tells it",
     };
-    Ok(json!({ "way": way, "event": event, "attributed": got == "agent", "labelled": got, "note": note }))
+    Ok(
+        json!({ "way": way, "broker": told, "event": event, "attributed": got == "agent", "labelled": got, "note": note }),
+    )
 }
 
 #[must_use]

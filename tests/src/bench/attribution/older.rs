@@ -18,6 +18,8 @@ const ROWS: &[(&str, &str)] = &[
     ("in a session of its own", "setsid --wait LEAF"),
     ("in a pipeline", "true | LEAF | cat"),
     ("in other namespaces", "unshare -muipf LEAF"),
+    ("it executes itself all the while", "set -- LEAF; exec HOME/again $2"),
+    ("it starts something all the while", "until [ -e HOME/go ]; do bash -c true; done; LEAF; true"),
     ("it starts something new", "GO; LEAF; true"),
     ("it executes something new", "GO; exec LEAF"),
     ("it starts a daemon", "GO; setsid --fork LEAF; sleep 900"),
@@ -42,6 +44,10 @@ subprocess.run(['bash', sys.argv[1]])
 /// Starts them; call before the daemon's start.
 pub fn before(stage: &mut Stage) -> Result<()> {
     crate::harness::script(format!("{HOME}/threaded").as_ref(), &THREADED.replace("HOME", HOME))?;
+    crate::harness::script(
+        format!("{HOME}/again").as_ref(),
+        &format!("#!/bin/bash\n[ -e {HOME}/go ] && exec {HOME}/leaf $1\nexec {HOME}/again $1\n"),
+    )?;
     fs::write(format!("{HOME}/threaded.py"), THREADED.replace("HOME", HOME))?;
     let mut lines = Vec::new();
     for (name, text) in ROWS {
@@ -51,9 +57,11 @@ pub fn before(stage: &mut Stage) -> Result<()> {
             let case = stage.case(&name, Who::Agent, agent, &text)?;
             lines.push(format!("{HOME}/{agent} {case}"));
         }
-        let case = stage.case(&format!("older than the daemon: {name}, by a person"), Who::Human, "", &text)?;
+        let case =
+            stage.case(&format!("older than the daemon: {name}, by a person"), Who::Human, "", &text)?;
         lines.push(format!("/bin/bash {case}"));
-        let case = stage.case(&format!("older than the daemon: {name}, by the system"), Who::System, "", &text)?;
+        let case =
+            stage.case(&format!("older than the daemon: {name}, by the system"), Who::System, "", &text)?;
         stage.background(&format!("exec /bin/bash {case}"))?;
     }
     let thread = "older than the daemon: a thread of it ends, then it starts something new";
@@ -64,7 +72,9 @@ pub fn before(stage: &mut Stage) -> Result<()> {
     let case = stage.case(&format!("{thread}, by the system"), Who::System, "", "LEAF; true")?;
     stage.background(&format!("exec python3 {HOME}/threaded.py {case}"))?;
     stage.terminal(&lines)?;
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    // Those that do not wait for the daemon are there; the others are shells that sleep by then.
+    let running = ROWS.iter().filter(|(_, text)| !text.contains("GO") && !text.contains("HOME")).count();
+    stage.wait(running * 4);
     Ok(())
 }
 
@@ -72,7 +82,8 @@ pub fn before(stage: &mut Stage) -> Result<()> {
 pub fn after(stage: &mut Stage, daemon: &Daemon) -> Result<Vec<Seen>> {
     fs::write(format!("{HOME}/go"), "")?;
     let mut seen = stage.look(daemon)?;
-    let former = seen.iter().find(|seen| seen.got == "agent" && seen.case.contains("it runs")).map(|seen| seen.pid);
+    let former =
+        seen.iter().find(|seen| seen.got == "agent" && seen.case.contains("it runs")).map(|seen| seen.pid);
     if let Some(pid) = former {
         seen.extend(cases::take_id(stage, daemon, pid, Who::Human, "agent older than the daemon")?);
     }

@@ -55,7 +55,10 @@ impl Seen {
             got_agent: text("agent"),
             instance: text("instance"),
             evidence: process.map_or(Value::Null, |process| process["evidence"].clone()),
-            pid: process.and_then(|process| process["pid"].as_u64()).and_then(|pid| pid.try_into().ok()).unwrap_or(0),
+            pid: process
+                .and_then(|process| process["pid"].as_u64())
+                .and_then(|pid| pid.try_into().ok())
+                .unwrap_or(0),
         }
     }
 
@@ -89,7 +92,8 @@ pub fn report(seen: &[Seen]) -> Value {
         let expected: Vec<&Seen> = seen.iter().filter(|seen| seen.expected == who).collect();
         let said = seen.iter().filter(|seen| seen.got == who.word()).count();
         let right = expected.iter().filter(|seen| seen.right()).count();
-        let unknown = expected.iter().filter(|seen| !Who::ALL.iter().any(|who| who.word() == seen.got)).count();
+        let unknown =
+            expected.iter().filter(|seen| !Who::ALL.iter().any(|who| who.word() == seen.got)).count();
         by_origin.insert(
             who.word().to_owned(),
             json!({

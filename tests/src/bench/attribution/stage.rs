@@ -150,10 +150,7 @@ impl Stage {
 
     /// Waits for the leaves and says what each is labelled. They live on.
     pub fn see(&self, daemon: &Daemon) -> Result<Vec<Seen>> {
-        let end = Instant::now() + LEAVES_MAX;
-        while marked().len() < self.leaves.len() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(100));
-        }
+        self.wait(self.leaves.len());
         let all = daemon.processes()?;
         let mut by_token: HashMap<String, Value> = HashMap::new();
         for process in all {
@@ -164,6 +161,24 @@ impl Stage {
         }
         let seen = |leaf: &Leaf| Seen::of(leaf, by_token.get(&leaf.token));
         Ok(self.leaves.iter().map(seen).collect())
+    }
+
+    /// What the programs of the cases complained of.
+    #[must_use]
+    pub fn complaints() -> String {
+        fs::read_to_string(format!("{HOME}/log")).unwrap_or_default()
+    }
+
+    /// Waits until so many leaves are there.
+    pub fn wait(&self, count: usize) {
+        let end = Instant::now() + LEAVES_MAX;
+        let there = || {
+            let marked = marked();
+            self.leaves.iter().filter(|leaf| marked.contains_key(&leaf.token)).count()
+        };
+        while there() < count && Instant::now() < end {
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// The process id of the last leaf that was asked for.
@@ -204,7 +219,8 @@ fn marked() -> HashMap<String, i32> {
     let mut found = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let line = fs::read(PathBuf::from("/proc").join(entry.file_name()).join("cmdline")).unwrap_or_default();
+        let line =
+            fs::read(PathBuf::from("/proc").join(entry.file_name()).join("cmdline")).unwrap_or_default();
         let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
         if let Some(token) = std::str::from_utf8(first).ok().and_then(token_of) {
             found.insert(token.to_owned(), pid);
@@ -226,5 +242,5 @@ fn agent(name: &str, entries: &str) -> String {
 
 const ROLE: &str = "apiVersion: chaperone/v1\nkind: Role\nmetadata: { name: watched }\nspec:\n  mode: observe\n  \
                     network: { default: allow }\n";
-const LEAVES_MAX: Duration = Duration::from_secs(40);
+const LEAVES_MAX: Duration = Duration::from_secs(90);
 const ENDS_MAX: Duration = Duration::from_secs(15);

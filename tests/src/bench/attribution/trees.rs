@@ -15,7 +15,7 @@ use crate::harness::{Daemon, Start, program};
 
 /// Between two looks at the events: what the ring buffer and this program's memory hold with ease.
 const BATCH: u64 = 2_000;
-const ROOTS: [&str; 3] = ["oak", "elm", "ash"];
+const ROOTS: [&str; 3] = ["oak", "elm", "fir"];
 /// /proc counts start times in ticks of 10 ms.
 const TICK_NS: u64 = 10_000_000;
 
@@ -129,7 +129,8 @@ fn ends(events: &[Value]) -> Result<HashMap<u32, Vec<End>>> {
     for event in events.iter().filter(|event| event["kind"] == "process_exit") {
         let time = event["time"].as_str().and_then(unix_ns).context("an event without a time")?;
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        let pid = event["pid"].as_u64().and_then(|pid| pid.try_into().ok()).context("an event without a pid")?;
+        let pid =
+            event["pid"].as_u64().and_then(|pid| pid.try_into().ok()).context("an event without a pid")?;
         ends.entry(pid).or_default().push(End {
             at: time.wrapping_sub(boot),
             instance: text("instance"),

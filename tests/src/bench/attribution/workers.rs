@@ -42,7 +42,8 @@ pub fn cases(stage: &mut Stage, daemon: &mut Daemon, is_lsm: bool) -> Result<Vec
             continue;
         }
         let event = daemon.seen[from..].iter().find(|event| {
-            event["network"]["port"] == port && event["kind"].as_str().is_some_and(|kind| kind.starts_with("net_"))
+            event["network"]["port"] == port
+                && event["kind"].as_str().is_some_and(|kind| kind.starts_with("net_"))
         });
         let leaf = Leaf { case, expected: who, agent: "bot", token: String::new() };
         seen.push(Seen::of(&leaf, event.filter(|event: &&Value| event.is_object())));
