@@ -49,6 +49,7 @@ pub fn resolve(registry: &Registry, login_programs: &[PathBuf]) -> Identities {
                 }
                 MatchSpec::Container(id) => {
                     identity.flags = match_flags::CONTAINER;
+                    found.add_container_names(id, identity);
                     containers.push((id.clone(), identity));
                 }
             }
@@ -94,6 +95,18 @@ impl Identities {
         self.cgroup_names.insert(padded(name.as_bytes()), identity);
     }
 
+    /// A whole id says what each runtime will call the container's cgroup, so it is known when it is made. A prefix
+    /// is known only where the container already runs.
+    fn add_container_names(&mut self, id: &str, identity: Match) {
+        if id.len() < CONTAINER_DIGITS {
+            return;
+        }
+        self.add_cgroup_name(id, identity);
+        for runtime in CONTAINER_SCOPES {
+            self.add_cgroup_name(&format!("{runtime}-{id}.scope"), identity);
+        }
+    }
+
     /// Walks the hierarchy: a cgroup is an agent's by its name, its path, its container id, or its parent.
     fn add_live_cgroups(
         &mut self,
@@ -129,6 +142,11 @@ impl Identities {
         }
     }
 }
+
+/// Digits of a whole container id.
+const CONTAINER_DIGITS: usize = 64;
+/// How runtimes name containers' cgroups where systemd makes them: `NAME-ID.scope`.
+const CONTAINER_SCOPES: &[&str] = &["docker", "libpod", "cri-containerd", "crio"];
 
 /// Whether a cgroup's name holds a container's id (`docker-<id>.scope`, `<id>`, `cri-containerd-<id>.scope`).
 fn contains_id(name: &str, id: &str) -> bool {
