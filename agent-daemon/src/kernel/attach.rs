@@ -140,14 +140,21 @@ fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<()> {
 }
 
 fn attach_one(ebpf: &mut Ebpf, name: &str, root: &Path) -> Result<()> {
+    // Links take no flags and always leave other programs at the cgroup.
     let cgroup = || File::open(root).with_context(|| format!("open {}", root.display()));
     match ebpf.program_mut(name).context("not in the kernel object")? {
-        Program::Lsm(program) => drop(program.attach()?),
-        Program::BtfTracePoint(program) => drop(program.attach()?),
-        Program::CgroupSockAddr(program) => {
-            drop(program.attach(cgroup()?, NO_FLAGS)?);
+        Program::Lsm(program) => {
+            program.attach()?;
         }
-        Program::CgroupSock(program) => drop(program.attach(cgroup()?, NO_FLAGS)?),
+        Program::BtfTracePoint(program) => {
+            program.attach()?;
+        }
+        Program::CgroupSockAddr(program) => {
+            program.attach(cgroup()?, CgroupAttachMode::Single)?;
+        }
+        Program::CgroupSock(program) => {
+            program.attach(cgroup()?, CgroupAttachMode::Single)?;
+        }
         other => bail!("has an unexpected type {:?}", other.prog_type()),
     }
     Ok(())
