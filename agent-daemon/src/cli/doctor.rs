@@ -18,7 +18,10 @@ use crate::{
     },
     kernel::{
         KernelMode,
-        capability::{self, Guarantee, Host, State, Strength},
+        capability::{
+            self, Host, State,
+            guarantee::{self, Guarantee, Strength},
+        },
     },
 };
 
@@ -47,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         _ => None,
     });
     let mode = running.or(host.mode);
-    let guarantees = mode.map(capability::guarantees).unwrap_or_default();
+    let guarantees = mode.map(guarantee::of).unwrap_or_default();
     match args.output {
         Output::Json => {
             let daemon =

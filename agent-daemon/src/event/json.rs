@@ -3,12 +3,16 @@
 //! serde_json looks at every byte of every string and of every field name for what must be escaped, which is half the
 //! cost of an event. Here field names are taken as they are, and strings are looked at eight bytes at a time.
 
+mod text;
+
 use std::fmt::{self, Display};
 
 use serde::{
     Serialize, Serializer,
     ser::{self, Impossible},
 };
+
+use self::text::{escaped, text};
 
 /// Appends the value as JSON.
 pub(super) fn write(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
@@ -46,63 +50,6 @@ impl Json<'_> {
             digits[at] = b'0' + rest as u8;
         }
         self.out.extend_from_slice(&digits[at..]);
-    }
-}
-
-/// A string with its quotes.
-fn text(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
-    if all_plain(bytes) {
-        out.extend_from_slice(bytes);
-    } else {
-        bytes.iter().for_each(|byte| escaped(out, *byte));
-    }
-    out.push(b'"');
-}
-
-/// Nearly every string is plain: a look at eight bytes at a time says so without a look at each.
-fn all_plain(bytes: &[u8]) -> bool {
-    let (words, _) = bytes.as_chunks::<8>();
-    if !words.iter().all(|word| is_plain(u64::from_le_bytes(*word))) {
-        return false;
-    }
-    match bytes.last_chunk::<8>() {
-        // The rest once more with what stands before it.
-        Some(end) => is_plain(u64::from_le_bytes(*end)),
-        None => bytes.iter().all(|byte| !must_be_escaped(*byte)),
-    }
-}
-
-/// Whether none of eight bytes is a quote, a backslash or a control character.
-fn is_plain(word: u64) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-    control | zero_in(word ^ (ONES * u64::from(b'"'))) | zero_in(word ^ (ONES * u64::from(b'\\'))) == 0
-}
-
-fn must_be_escaped(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
-fn escaped(out: &mut Vec<u8>, byte: u8) {
-    match byte {
-        b'"' => out.extend_from_slice(b"\\\""),
-        b'\\' => out.extend_from_slice(b"\\\\"),
-        b'\n' => out.extend_from_slice(b"\\n"),
-        b'\r' => out.extend_from_slice(b"\\r"),
-        b'\t' => out.extend_from_slice(b"\\t"),
-        8 => out.extend_from_slice(b"\\b"),
-        12 => out.extend_from_slice(b"\\f"),
-        0..=0x1f => {
-            let mut code = *b"\\u0000";
-            super::word::hex(u64::from(byte), &mut code[2..]);
-            out.extend_from_slice(&code);
-        }
-        _ => out.push(byte),
     }
 }
 
@@ -323,42 +270,4 @@ impl fmt::Write for Plain<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn same(value: &impl Serialize) {
-        let mut out = Vec::new();
-        write(value, &mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(value).unwrap());
-    }
-
-    #[test]
-    fn every_string_is_escaped_as_serde_json_does() {
-        for code in 0..0x250_u32 {
-            for length in 0..18 {
-                let Some(c) = char::from_u32(code) else { continue };
-                same(&format!("{}{c}{}", "x".repeat(length), "é".repeat(17 - length)));
-            }
-        }
-        same(&"\u{2028}\u{10ffff}\u{7f}");
-    }
-
-    #[test]
-    fn numbers_lists_and_maps_are_the_same_too() {
-        for number in [0, 7, 10, 99, 100, u64::from(u32::MAX), u64::MAX] {
-            same(&number);
-        }
-        same(&vec![Some("a"), None]);
-        same(&BTreeMap::from([("a\"b", vec![true, false]), ("", vec![])]));
-        same(&"2001:db8::1".parse::<std::net::IpAddr>().unwrap());
-    }
-
-    #[test]
-    fn what_events_do_not_hold_is_an_error_and_not_wrong_json() {
-        let mut out = Vec::new();
-        assert!(write(&BTreeMap::from([(1, 2)]), &mut out).is_err());
-        assert!(write(&1.5, &mut out).is_err() && write(&-1, &mut out).is_err());
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! What this host's kernel gives, read from /proc and /sys alone: no program is loaded, and no root is needed to ask.
 
+pub mod guarantee;
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use agent_common::rule::Class;
 use serde::Serialize;
 
 use super::KernelMode;
@@ -265,71 +266,6 @@ fn has_bpf(modules: &str) -> bool {
     modules.split(',').any(|module| module == "bpf")
 }
 
-/// What a mode does about one way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Guarantee {
-    pub way: &'static str,
-    pub class: &'static str,
-    pub guarantee: Strength,
-}
-
-/// How strong a refusal is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Strength {
-    /// In the system call itself; nothing passes.
-    RefusedInTheCall,
-    /// By a cgroup hook on the call's way; nothing passes.
-    RefusedAtTheCgroup,
-    /// Neither refused nor seen.
-    NotSeen,
-}
-
-impl Strength {
-    /// In words.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RefusedInTheCall => "refused in the call",
-            Self::RefusedAtTheCgroup => "refused at the cgroup",
-            Self::NotSeen => "not seen",
-        }
-    }
-}
-
-/// What a mode guarantees, way by way.
-#[must_use]
-pub fn guarantees(mode: KernelMode) -> Vec<Guarantee> {
-    WAYS.iter()
-        .map(|(way, class, at_cgroup)| Guarantee {
-            way,
-            class: class.name(),
-            guarantee: match (mode, at_cgroup) {
-                (KernelMode::Lsm, _) => Strength::RefusedInTheCall,
-                (KernelMode::Cgroup, true) => Strength::RefusedAtTheCgroup,
-                (KernelMode::Cgroup, false) => Strength::NotSeen,
-            },
-        })
-        .collect()
-}
-
-/// Way out, the class of rule for it, and whether a cgroup hook sees it.
-const WAYS: &[(&str, Class, bool)] = &[
-    ("TCP connect, also by fast open, MPTCP and io_uring", Class::Endpoint, true),
-    ("UDP connect", Class::Endpoint, true),
-    ("UDP send with an address of its own", Class::Endpoint, true),
-    ("ICMP echo socket, connect", Class::Endpoint, true),
-    ("ICMP echo socket, send with an address of its own", Class::Endpoint, false),
-    ("raw IP socket", Class::Raw, true),
-    ("SCTP, DCCP and other IP protocols", Class::Protocol, true),
-    ("packet and XDP sockets", Class::Packet, false),
-    ("vsock", Class::Vsock, false),
-    ("unix sockets", Class::Unix, false),
-    ("netlink", Class::Netlink, false),
-    ("other address families", Class::Family, false),
-    ("source routing", Class::Routing, false),
-];
-
 const BTF: &str = "BTF";
 const PRIVILEGE: &str = "privilege";
 const LOCKDOWN: &str = "lockdown";
@@ -343,65 +279,4 @@ const CAPABILITIES: &[(u32, &str)] =
     &[(12, "CAP_NET_ADMIN"), (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A host of a few files.
-    fn host(lsm: &str, lockdown: &str, caps: &str) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in [
-            ("proc/sys/kernel/osrelease", "6.12.1\n"),
-            ("proc/self/status", &format!("Name:\tx\nCapEff:\t{caps}\n")),
-            ("proc/self/mountinfo", "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
-            ("proc/self/loginuid", "0"),
-            ("sys/kernel/btf/vmlinux", ""),
-            ("sys/kernel/security/lsm", lsm),
-            ("sys/kernel/security/lockdown", lockdown),
-            ("boot/config-6.12.1", "CONFIG_BPF_LSM=y\n"),
-        ] {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        dir
-    }
-
-    fn capability<'a>(host: &'a Host, name: &str) -> &'a Capability {
-        host.capabilities.iter().find(|c| c.name == name).unwrap()
-    }
-
-    #[test]
-    fn the_mode_follows_from_what_is_there() {
-        let all = "000001ffffffffff";
-        for (lsm, lockdown, caps, mode) in [
-            ("capability,bpf", "[none] integrity confidentiality", all, Some(KernelMode::Lsm)),
-            ("capability,apparmor", "[none] integrity confidentiality", all, Some(KernelMode::Cgroup)),
-            ("", "[none]", all, Some(KernelMode::Cgroup)),
-            ("capability,bpf", "none integrity [confidentiality]", all, None),
-            ("capability,bpf", "[none]", "0", None),
-        ] {
-            assert_eq!(probe_at(host(lsm, lockdown, caps).path()).mode, mode, "{lsm} {lockdown} {caps}");
-        }
-    }
-
-    #[test]
-    fn what_is_missing_comes_with_what_would_give_it() {
-        let dir = host("capability,apparmor", "[none]", "000001ffffffffff");
-        let found = probe_at(dir.path());
-        let active = capability(&found, LSM_ACTIVE);
-        assert_eq!(active.state, State::Missing);
-        assert!(active.remedy.contains("lsm=capability,apparmor,bpf"), "{}", active.remedy);
-        assert_eq!(capability(&found, "BPF LSM built in").state, State::Present);
-        assert_eq!(capability(&found, "BPF file system").remedy, "mount -t bpf bpf /sys/fs/bpf");
-        let nothing = probe_at(Path::new("/nonexistent"));
-        assert!(nothing.mode.is_none() && capability(&nothing, LSM_ACTIVE).state == State::Unknown);
-    }
-
-    #[test]
-    fn every_class_of_rule_has_a_guarantee_in_each_mode() {
-        for class in Class::ALL {
-            assert!(WAYS.iter().any(|(_, of, _)| of == class), "{class:?}");
-        }
-        assert!(guarantees(KernelMode::Lsm).iter().all(|g| g.guarantee == Strength::RefusedInTheCall));
-    }
-}
+mod tests;
