@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Header, Text};
-use crate::{identity::FileKey, limits::CGROUP_NAME_BYTES};
+use crate::identity::FileKey;
 
 /// Inode numbers of the namespaces a process is in (`/proc/PID/ns/*`); 0 when unknown.
 #[repr(C)]
@@ -96,4 +96,3 @@ pub struct CgroupCreated {
     pub path: Text,
 }
 const _: () = assert!(size_of::<CgroupCreated>() == 120);
-const _: () = assert!(CGROUP_NAME_BYTES % 8 == 0);
