@@ -96,7 +96,8 @@ pub static SOCKET_RULES: HashMap<SocketKey, Rule> =
 pub static FILES: HashMap<FileKey, Match> = HashMap::with_max_entries(limits::FILES_MAX, BPF_F_NO_PREALLOC);
 /// File names worth walking a path for.
 #[map]
-pub static BASENAMES: HashMap<Basename, u32> = HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
+pub static BASENAMES: HashMap<Basename, u32> =
+    HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
 /// Hashes of whole paths, in the host's mount namespace, that are agents: a replaced file is known at once.
 #[map]
 pub static PATHS: HashMap<u64, Match> = HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
@@ -106,10 +107,12 @@ pub static CGROUP_NAMES: HashMap<CgroupName, Match> =
     HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
 /// Hashes of whole cgroup paths that are agents.
 #[map]
-pub static CGROUP_PATHS: HashMap<u64, Match> = HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
+pub static CGROUP_PATHS: HashMap<u64, Match> =
+    HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
 /// Live cgroups that are agents, by id; children inherit. Written here at birth, by the daemon for older ones.
 #[map]
-pub static CGROUPS: HashMap<u64, CgroupAgent> = HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
+pub static CGROUPS: HashMap<u64, CgroupAgent> =
+    HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
 
 /// The value of `CGROUPS`.
 #[repr(C)]

@@ -169,7 +169,8 @@ fn current_loginuid() -> u32 {
 /// The origin of a program that is outside every instance, when it has just been executed by the current task.
 #[inline(always)]
 pub fn origin_at_exec(task: Ptr, before: &Label, login_program: bool) -> (Origin, u16) {
-    let login = if kernel::load::<u32>(task, offset!(task_loginuid)) == u32::MAX { 0 } else { evidence::LOGINUID };
+    let login =
+        if kernel::load::<u32>(task, offset!(task_loginuid)) == u32::MAX { 0 } else { evidence::LOGINUID };
     if before.origin == Origin::Human as u8 {
         return (Origin::Human, before.evidence | login);
     }
@@ -188,14 +189,9 @@ pub fn origin_at_exec(task: Ptr, before: &Label, login_program: bool) -> (Origin
 /// Whether the task's cgroup is a login session's: systemd-logind names them `session-N.scope`.
 #[inline(always)]
 fn in_login_session(task: Ptr) -> bool {
-    let mut name = [0u8; 8];
     let css_set: Ptr = kernel::load(task, offset!(task_cgroups));
     let Some(cgroup) = kernel::read_ptr(css_set, offset!(css_set_dfl_cgrp)) else { return false };
     let Some(node) = kernel::read_ptr(cgroup, offset!(cgroup_kn)) else { return false };
     let Some(text) = kernel::read_ptr(node, offset!(kernfs_name)) else { return false };
-    match kernel::read::<[u8; 8]>(text, 0) {
-        Some(read) => name = read,
-        None => {}
-    }
-    name == *b"session-"
+    kernel::read::<[u8; 8]>(text, 0).unwrap_or_default() == *b"session-"
 }

@@ -13,9 +13,7 @@ use agent_common::{
     limits::{CGROUP_NAME_BYTES, PATH_BYTES_KEPT, PATH_BYTES_MAX},
 };
 use aya_ebpf::{
-    bindings::BPF_ANY,
-    helpers::generated::bpf_get_current_pid_tgid,
-    macros::btf_tracepoint,
+    bindings::BPF_ANY, helpers::generated::bpf_get_current_pid_tgid, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 
@@ -171,8 +169,7 @@ fn tell_cgroup(id: u64, path: Ptr) {
         full_bytes: kept as u32,
         kept_bytes: kept as u16,
         // The string read stops at the bound, so a path of just that length counts as cut.
-        flags: text_flags::UNHASHED
-            | if kept + 1 >= PATH_BYTES_KEPT { text_flags::TRUNCATED } else { 0 },
+        flags: text_flags::UNHASHED | if kept + 1 >= PATH_BYTES_KEPT { text_flags::TRUNCATED } else { 0 },
     };
     let bytes = size_of::<CgroupCreated>() + (path::opaque(kept) & 0x3ff);
     emit::head(&mut created.header, Kind::Cgroup, bytes);

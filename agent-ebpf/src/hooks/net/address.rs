@@ -144,7 +144,14 @@ pub fn settle(address: [u8; 16]) -> [u8; 16] {
         address[0], address[1], address[2], address[3], address[4], address[5], address[6], address[7],
     ]);
     let low = u64::from_be_bytes([
-        address[8], address[9], address[10], address[11], address[12], address[13], address[14], address[15],
+        address[8],
+        address[9],
+        address[10],
+        address[11],
+        address[12],
+        address[13],
+        address[14],
+        address[15],
     ]);
     if high != 0 {
         return address;

@@ -70,7 +70,8 @@ pub fn sock_create(ctx: SockContext) -> i32 {
     let Some(label) = agent() else { return ALLOW };
     // SAFETY: the context of a cgroup sock hook.
     let sock = unsafe { &*ctx.sock };
-    let socket = Socket { family: sock.family as u16, kind: sock.type_ as u16, protocol: sock.protocol as u16 };
+    let socket =
+        Socket { family: sock.family as u16, kind: sock.type_ as u16, protocol: sock.protocol as u16 };
     let class = socket.class();
     if matches!(class, Class::Endpoint) {
         return ALLOW;
@@ -117,15 +118,7 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
 }
 
 #[inline(always)]
-fn judge(
-    label: &Label,
-    family: u16,
-    kind: u32,
-    protocol: u32,
-    address: [u8; 16],
-    port: u32,
-    op: Op,
-) -> i32 {
+fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: [u8; 16], port: u32, op: Op) -> i32 {
     let socket = Socket { family, kind: kind as u16, protocol: protocol as u16 };
     let class = socket.class();
     let mut target = socket.target(class);

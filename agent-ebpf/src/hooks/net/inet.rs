@@ -27,7 +27,8 @@ use crate::{
 /// match-proto:v6.1:security/security.c:int security_socket_create(int family, int type, int protocol, int kern)
 #[lsm(hook = "socket_create")]
 pub fn socket_create(ctx: LsmContext) -> i32 {
-    let (family, kind, protocol, kern): (i32, i32, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3));
+    let (family, kind, protocol, kern): (i32, i32, i32, i32) =
+        (ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3));
     let previous: i32 = ctx.arg(4);
     if previous != 0 || kern != 0 {
         return enforce::pass(previous);
@@ -203,7 +204,8 @@ fn netlink(label: &Label, socket: Socket, address: Ptr, bytes: u32, op: Op) -> i
     let class = if bytes >= 12 && port == 0 && groups == 0 { Class::Netlink } else { Class::Family };
     let mut target = socket.target(class);
     target.cid = port;
-    let hits = hits(policy, class, if matches!(class, Class::Family) { u32::from(family::NETLINK) } else { 0 });
+    let hits =
+        hits(policy, class, if matches!(class, Class::Family) { u32::from(family::NETLINK) } else { 0 });
     let decision = verdict::decide(policy, class, &hits);
     enforce::net(label, policy, &target, op, Place::Lsm, decision, 0, false)
 }

@@ -3,19 +3,10 @@
 //! IPv4's loose and strict source route go by setsockopt(IP_OPTIONS) or a control message; IPv6's routing header by
 //! setsockopt, by a control message, or inside a flow label's options. Neither asks for a privilege.
 
-use agent_common::{
-    event::net::Op,
-    identity::Label,
-    limits,
-    rule::Class,
-};
+use agent_common::{event::net::Op, identity::Label, limits, rule::Class};
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
-use super::{
-    address::Socket,
-    family,
-    inet::by_class,
-};
+use super::{address::Socket, family, inet::by_class};
 use crate::{
     enforce,
     kernel::{self, Ptr, offset},

@@ -143,11 +143,15 @@ fn named(label: &Label, scratch: &mut Scratch, from: Ptr, to: Ptr, owner: Option
     };
     scratch.unix.name_bytes = name_bytes;
     scratch.unix.op = op as u8;
-    (scratch.unix.peer_instance, scratch.unix.peer_exec_id, scratch.unix.peer_pid, scratch.unix.peer_origin) =
-        match owner {
-            Some(owner) => (owner.instance, owner.exec_id, owner.pid, owner.origin as u8),
-            None => (0, 0, listener_pid(to), Origin::Unknown as u8),
-        };
+    (
+        scratch.unix.peer_instance,
+        scratch.unix.peer_exec_id,
+        scratch.unix.peer_pid,
+        scratch.unix.peer_origin,
+    ) = match owner {
+        Some(owner) => (owner.instance, owner.exec_id, owner.pid, owner.origin as u8),
+        None => (0, 0, listener_pid(to), Origin::Unknown as u8),
+    };
     let hits = match policy {
         Some(policy) => {
             scratch.key.prefix_len = 32 + 8 * UNIX_NAME_BYTES as u32;

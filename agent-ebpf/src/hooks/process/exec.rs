@@ -59,11 +59,11 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let parent_instance = label.instance;
     let (how, entry) = commit(task, label);
-    if emit::recorded(label.origin, record::EXEC) {
-        if let Some(scratch) = emit::acquire() {
-            tell(scratch, task, bprm, script, label, parent_instance, how, entry);
-            emit::release(scratch);
-        }
+    if emit::recorded(label.origin, record::EXEC)
+        && let Some(scratch) = emit::acquire()
+    {
+        tell(scratch, task, bprm, script, label, parent_instance, how, entry);
+        emit::release(scratch);
     }
     0
 }
@@ -326,12 +326,7 @@ fn script_path(
 
 /// argv as the kernel has just laid it out in the new image, before its first instruction can change it.
 #[inline(always)]
-fn argv(
-    text: &mut [u8; emit::TEXT_BUFFER],
-    at: usize,
-    buffer: &mut path::Path,
-    task: Ptr,
-) -> (Text, usize) {
+fn argv(text: &mut [u8; emit::TEXT_BUFFER], at: usize, buffer: &mut path::Path, task: Ptr) -> (Text, usize) {
     let mm: Ptr = kernel::load(task, offset!(task_mm));
     let start: u64 = kernel::load(mm, offset!(mm_arg_start));
     let end: u64 = kernel::load(mm, offset!(mm_arg_end));
@@ -344,7 +339,8 @@ fn argv(
     }
     let kept = path::opaque(kept) & 0x7ff;
     // SAFETY: at most 2047 bytes into a buffer of more than 4096.
-    let status = unsafe { bpf_probe_read_user(buffer.bytes.as_mut_ptr().cast(), kept as u32, start as *const _) };
+    let status =
+        unsafe { bpf_probe_read_user(buffer.bytes.as_mut_ptr().cast(), kept as u32, start as *const _) };
     if status != 0 {
         flags |= text_flags::UNREADABLE | text_flags::UNHASHED;
         return (Text { hash: 0, full_bytes: whole as u32, kept_bytes: 0, flags }, at);
