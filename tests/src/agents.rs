@@ -64,9 +64,13 @@ impl Agents {
         let mut daemon = Daemon::start(&Start {
             documents: plan.documents(if self.alert { "alert" } else { "enforce" }),
             settings: RECORD.into(),
-            mode: Some(self.mode.clone()),
+            // A guest with BPF LSM is in lsm mode by itself.
+            mode: (self.mode == "cgroup").then(|| self.mode.clone()),
             scope: None,
         })?;
+        let started = daemon.seen.iter().find(|event| event["kind"] == "daemon_started");
+        let mode = started.map(|event| event["daemon"]["mode"].clone()).unwrap_or_default();
+        ensure!(mode == self.mode, "the daemon is in mode {mode}");
         let ran = self.drive(&plan, &agents, &place, &model)?;
         daemon.settle()?;
 
@@ -83,12 +87,15 @@ impl Agents {
                 seen.would_be_refused().iter().for_each(|line| println!("{}: {line}", ran.agent.name));
                 continue;
             }
-            rows.push(summary::row(&seen));
+            rows.push(summary::row(&seen, &self.mode));
             check::all(&mut tally, &mut seen);
         }
-        summary::tell(&self.mode, rows)?;
         drop(fs::remove_dir_all(&place));
-        Ok(if self.alert { ExitCode::SUCCESS } else { tally.exit_code() })
+        if self.alert {
+            return Ok(ExitCode::SUCCESS);
+        }
+        summary::tell(&tally, &rows)?;
+        Ok(tally.exit_code())
     }
 
     fn wants(&self, name: &str) -> bool {

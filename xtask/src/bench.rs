@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::guest::{Guest, Host, Script};
+use crate::guest::{AGENTS_MEMORY_MB, Guest, Host, Script};
 use crate::product::{self, Product};
 use crate::step::{forward, note, output, step};
 
@@ -26,11 +26,14 @@ struct Benchmark {
     /// Whether it is run without BPF LSM too.
     cgroup: bool,
     systemd: bool,
+    /// Real agents are run, which `test` does too.
+    agents: bool,
 }
 
-const TABLE: [Benchmark; 2] = [
-    Benchmark { name: "attribution", kernels: &["6.12"], cgroup: false, systemd: true },
-    Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, systemd: false },
+const TABLE: [Benchmark; 3] = [
+    Benchmark { name: "attribution", kernels: &["6.12"], cgroup: false, systemd: true, agents: false },
+    Benchmark { name: "agents", kernels: &["6.12"], cgroup: true, systemd: false, agents: true },
+    Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, systemd: false, agents: false },
 ];
 
 #[derive(Args)]
@@ -78,6 +81,8 @@ fn guests(benchmark: &Benchmark) -> Vec<Guest> {
         kernel: kernel.into(),
         lsm,
         systemd: benchmark.systemd,
+        agents: benchmark.agents,
+        memory_mb: if benchmark.agents { AGENTS_MEMORY_MB } else { Guest::default().memory_mb },
         timeout: TIMEOUT,
         ..Guest::default()
     };
@@ -88,7 +93,9 @@ fn measure(benchmark: &Benchmark, guest: &Guest, host: &Host, product: &Product)
     let place = tempfile::tempdir().context("make a directory for the result")?;
     let result = place.path().join("bench.json");
     let guest = Guest { fetch: vec![(RESULT.into(), result.clone())], ..guest.clone() };
-    let script = Script::line(&format!("exec chaperone-tests bench {} >&2", benchmark.name));
+    let mode = if guest.lsm { "lsm" } else { "cgroup" };
+    let command = if benchmark.agents { "agents".to_owned() } else { format!("bench {}", benchmark.name) };
+    let script = Script::line(&format!("exec chaperone-tests {command} --mode {mode} >&2"));
     let output = guest.run(host, Some(product), &script, &mut forward)?;
     if output.status != 0 {
         note(&format!("{} in {} ended with status {}", benchmark.name, guest.title(), output.status));

@@ -24,6 +24,9 @@ use crate::step::note;
 
 pub use listen::Stream;
 
+/// Room for two real agents at once and for the pages of their programs.
+pub const AGENTS_MEMORY_MB: u32 = 2048;
+
 /// What to boot and what to put beside the script. `..Guest::default()` is a small 6.12 guest with BPF LSM.
 #[derive(Clone)]
 pub struct Guest {

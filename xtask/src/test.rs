@@ -70,7 +70,7 @@ pub fn run(arguments: &Test) -> Result<ExitCode> {
     toolchain::ensure(&cache)?;
     let mut bench = Bench { cache, product: None, host: None };
     let (guests, commands): (Vec<_>, Vec<_>) =
-        steps.into_iter().partition(|step| matches!(step.work, Work::Guest { .. }));
+        steps.into_iter().partition(|step| matches!(step.work, Work::Guest { .. } | Work::Agents));
     let (before, after): (Vec<_>, Vec<_>) =
         commands.into_iter().partition(|step| !matches!(step.work, Work::Host));
 

@@ -107,5 +107,5 @@ fn end(child: &mut Child, max: Duration) -> Result<i32> {
     }
 }
 
-const AGENT_MAX: Duration = Duration::from_secs(300);
+const AGENT_MAX: Duration = Duration::from_secs(400);
 const PERSON_MAX: Duration = Duration::from_secs(60);

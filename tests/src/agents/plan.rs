@@ -1,6 +1,6 @@
 //! The agents as tests/agents/agents.json has them: how they are started, and the documents they are registered with.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub struct Agent {
     pub title: String,
     /// What a person would start; a link leads to one of `recognise`.
     pub exe: String,
-    pub recognise: Vec<String>,
+    recognise: Vec<String>,
     env: BTreeMap<String, String>,
     /// Lines of files below the home.
     files: BTreeMap<String, Vec<String>>,
@@ -51,7 +51,7 @@ impl Plan {
         let mut text = String::new();
         for agent in &self.agents {
             // One entry for each program that is the agent: the launcher, and what it executes.
-            let entries: String = agent.recognise.iter().map(|path| format!("    - exe: {path}\n")).collect();
+            let entries: String = agent.programs().map(|path| format!("    - exe: {path}\n")).collect();
             text += &format!(
                 "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: {} }}\nspec:\n  owner: tests@example.com\n  \
                  version: \"{}\"\n  role: {ROLE}\n  match:\n{entries}---\n",
@@ -82,19 +82,20 @@ impl Agent {
         self.install["npm"][0]["version"].as_str().or_else(pinned).unwrap_or("unknown")
     }
 
-    /// How it is to be recognised: `script` where a person starts a `#!` file.
-    pub fn launched_by(&self) -> Result<&'static str> {
-        let head = fs::read(&self.exe).with_context(|| format!("read {}", self.exe))?;
-        Ok(if head.starts_with(b"#!") { "script" } else { "exe" })
+    /// One entry for each program that is the agent: first what a person starts, as they name it (cgroup mode knows a
+    /// script by no other name), then what that executes.
+    fn programs(&self) -> impl Iterator<Item = &str> {
+        let real = fs::canonicalize(&self.exe).unwrap_or_default();
+        let others = self.recognise.iter().filter(move |path| Path::new(path) != real);
+        std::iter::once(&self.exe).chain(others).map(String::as_str)
     }
 
-    /// Which of the `match` entries it is started by.
-    pub fn entry(&self) -> Result<usize> {
-        let real = fs::canonicalize(&self.exe).with_context(|| format!("follow {}", self.exe))?;
-        self.recognise
-            .iter()
-            .position(|path| Path::new(path) == real)
-            .context("it is not recognised by what it is")
+    /// How it is to be recognised: `script` where a person starts a `#!` file.
+    pub fn launched_by(&self) -> Result<&'static str> {
+        let mut head = [0; 2];
+        let mut file = fs::File::open(&self.exe).with_context(|| format!("open {}", self.exe))?;
+        file.read_exact(&mut head).with_context(|| format!("read {}", self.exe))?;
+        Ok(if head == *b"#!" { "script" } else { "exe" })
     }
 
     /// Lays its files into a home and gives its command line and environment.
@@ -122,7 +123,8 @@ impl Agent {
     }
 }
 
-/// The role: the model's endpoint and one server, and nothing else.
+/// The role: the model's endpoint and one server. Nothing else, for none of the agents asks for more on its own host: run
+/// with `--alert`, none connects to a unix socket, looks a name up or sends a datagram.
 fn role(mode: &str) -> String {
     let (model, named) = (ends::MODEL, ends::NAMED);
     format!(

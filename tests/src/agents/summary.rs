@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::seen::Seen;
+use crate::case::Tally;
 
 /// One agent's row; what was not seen is null.
-pub fn row(seen: &Seen) -> Value {
+pub fn row(seen: &Seen, mode: &str) -> Value {
     let agent = seen.ran.agent;
     let first = seen.first().ok();
     let tree = seen.tree_of_agent().unwrap_or_default();
@@ -18,6 +19,7 @@ pub fn row(seen: &Seen) -> Value {
     let attempts = seen.attempts().unwrap_or_default();
     json!({
         "agent": agent.title,
+        "mode": mode,
         "version": agent.version(),
         "recognised_by": first.map(|exec| &exec["recognised"]),
         "execs": tree.len(),
@@ -29,11 +31,8 @@ pub fn row(seen: &Seen) -> Value {
 }
 
 /// Prints the object and leaves it where a benchmark's result is looked for.
-pub fn tell(mode: &str, rows: Vec<Value>) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let text = json!({ "mode": mode, "agents": rows }).to_string();
+pub fn tell(tally: &Tally, rows: &[Value]) -> Result<()> {
+    let text = json!({ "held": tally.held, "failed": tally.failed, "rows": rows }).to_string();
     fs::write("/tmp/bench.json", &text).context("write /tmp/bench.json")?;
     println!("{text}");
     Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Bench;
-use crate::guest::{Guest, Script};
+use crate::guest::{AGENTS_MEMORY_MB, Guest, Script};
 use crate::product;
 use crate::setup::toolchain;
 
@@ -29,10 +29,12 @@ pub enum Work {
         lsm: bool,
         systemd: bool,
     },
+    /// Real agents, in a guest with BPF LSM.
+    Agents,
     Host,
 }
 
-pub const TABLE: [Step; 10] = [
+pub const TABLE: [Step; 11] = [
     Step { name: "fmt", quick: true, work: Work::Cargo(&["fmt", "--all", "--check", "--", "--color=never"]) },
     Step {
         name: "clippy",
@@ -88,6 +90,7 @@ pub const TABLE: [Step; 10] = [
         quick: false,
         work: Work::Guest { kernel: "6.1", lsm: false, systemd: false },
     },
+    Step { name: "real agents", quick: false, work: Work::Agents },
     Step { name: "host", quick: true, work: Work::Host },
 ];
 
@@ -112,7 +115,19 @@ pub fn perform(step: &Step, bench: &Bench) -> Result<Outcome> {
                     .env("PATH", toolchain::path(&bench.cache)?),
             )
         }
-        Work::Guest { kernel, lsm, systemd } => guest(kernel, lsm, systemd, bench),
+        Work::Guest { kernel, lsm, systemd } => {
+            let script = match (systemd, lsm) {
+                (true, _) => "exec chaperone-tests guest --systemd",
+                (_, true) => "exec chaperone-tests guest --mode lsm",
+                (_, false) => "exec chaperone-tests guest --mode cgroup",
+            };
+            guest(Guest { kernel: kernel.into(), lsm, systemd, ..Guest::default() }, script, bench)
+        }
+        Work::Agents => guest(
+            Guest { agents: true, memory_mb: AGENTS_MEMORY_MB, ..Guest::default() },
+            "exec chaperone-tests agents",
+            bench,
+        ),
         Work::Host => {
             let product = bench.product.as_ref().context("the product is built before the host's step")?;
             let mut tests = Command::new(product.program("chaperone-tests"));
@@ -134,14 +149,9 @@ fn command(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome { passed: output.status.success(), text: text.into_owned() })
 }
 
-fn guest(kernel: &str, lsm: bool, systemd: bool, bench: &Bench) -> Result<Outcome> {
+fn guest(guest: Guest, script: &str, bench: &Bench) -> Result<Outcome> {
     let host = bench.host.as_ref().context("guests are set up before their steps")?;
-    let guest = Guest { kernel: kernel.into(), lsm, systemd, timeout: GUEST_TIMEOUT, ..Guest::default() };
-    let script = match (systemd, lsm) {
-        (true, _) => "exec chaperone-tests guest --systemd",
-        (_, true) => "exec chaperone-tests guest --mode lsm",
-        (_, false) => "exec chaperone-tests guest --mode cgroup",
-    };
+    let guest = Guest { timeout: GUEST_TIMEOUT, ..guest };
     let mut bytes = Vec::new();
     let output = guest.run(host, bench.product.as_ref(), &Script::line(script), &mut |_, chunk| {
         bytes.extend_from_slice(chunk)
