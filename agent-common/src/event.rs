@@ -42,7 +42,7 @@ vocabulary! {
         Refused = 9 => "refused",
         /// Acts of agents under a role that has no policy in force: refused.
         NoPolicy = 10 => "no_policy",
-        /// Agent tasks that cgroup mode could not record: killed.
+        /// Agent tasks that cgroup mode could not record: the process is killed.
         AgentTaskTableFull = 11 => "agent_task_table_full",
         /// Tasks that ended.
         TasksEnded = 12 => "tasks_ended",

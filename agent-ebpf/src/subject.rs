@@ -8,7 +8,7 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
     helpers::generated::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
-        bpf_get_current_uid_gid, bpf_task_storage_get,
+        bpf_get_current_uid_gid, bpf_send_signal, bpf_task_storage_get,
     },
 };
 
@@ -18,6 +18,7 @@ use crate::{
     maps::{AGENT_TASKS, INSTANCES, LABELS, SEEDS},
 };
 
+const SIGKILL: u32 = 9;
 /// /proc counts start times in ticks of 10 ms.
 const TICK_NS: u64 = 10_000_000;
 
@@ -72,7 +73,10 @@ pub fn join(label: &Label, tid: u32) {
         unsafe { emit::atomic_add(&raw mut (*instance).tasks, 1) };
     }
     if kernel::cgroup_mode() && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err() {
+        // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
         emit::count(Counter::AgentTaskTableFull);
+        // SAFETY: takes a signal number, for the current task.
+        unsafe { bpf_send_signal(SIGKILL) };
     }
 }
 

@@ -20,7 +20,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Ptr, offset},
-    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUP_PATHS, CGROUPS, CgroupAgent, SEEDS},
+    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUP_PATHS, CGROUPS, CgroupAgent, RUNS, SEEDS},
     path, subject,
 };
 
@@ -73,6 +73,11 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: takes nothing.
     let ids = unsafe { bpf_get_current_pid_tgid() };
     let (pid, tid) = ((ids >> 32) as u32, ids as u32);
+    let last = last_of_process(task);
+    if last {
+        // A request whose exec failed must not wait for the next process of this number.
+        let _ = RUNS.remove(&pid);
+    }
     let Some(label) = subject::label_of(task) else {
         let _ = SEEDS.remove(&pid);
         return 0;
@@ -84,7 +89,6 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
             let _ = AGENT_TASKS.remove(&tid);
         }
     }
-    let last = last_of_process(task);
     if last && label.evidence & agent_common::identity::evidence::SEEDED != 0 {
         let _ = SEEDS.remove(&pid);
     }
