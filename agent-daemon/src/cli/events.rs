@@ -70,7 +70,13 @@ enum Form {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let filter = filter(args).map_err(anyhow::Error::msg)?;
+    let filter = match filter(args) {
+        Ok(filter) => filter,
+        Err(wrong) => {
+            anstream::eprintln!("chaperone events: {wrong}");
+            return Ok(ExitCode::from(WRONG_COMMAND_LINE));
+        }
+    };
     let file = || match &args.file {
         Some(file) => Ok(file.clone()),
         None => args.place.settings().map(|config| config.events_file),
@@ -139,6 +145,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+/// As clap answers.
+const WRONG_COMMAND_LINE: u8 = 2;
 
 struct Printer {
     form: Form,

@@ -4,7 +4,10 @@ use agent_common::rule::Mode;
 
 use crate::{
     event::Name,
-    identity::{lineage::Names, registry::Registry},
+    identity::{
+        lineage::Names,
+        registry::{Registry, UNREGISTERED},
+    },
     policy::table::Table,
 };
 
@@ -48,10 +51,10 @@ impl InForce {
         self.registry.agents().len()
     }
 
-    /// How many roles are in force, the built-in one included.
+    /// How many roles are in force beside the built-in one.
     #[must_use]
     pub fn roles(&self) -> usize {
-        self.table.roles.len()
+        self.registry.roles().filter(|(_, name)| *name != UNREGISTERED).count()
     }
 }
 
