@@ -219,7 +219,8 @@ impl<'a> Play<'a> {
         for (at, line) in lines.iter().enumerate() {
             match (at, command, branch) {
                 (1.., Some(from), Some(branch)) => {
-                    self.screen.from(From::Shown, &without_columns(line, from, branch + BRANCH));
+                    let line = without_columns(line, from, branch + BRANCH);
+                    self.screen.from(From::Shown, &without_columns(&line, self.screen.width(), usize::MAX));
                 }
                 _ => self.screen.from(From::Shown, line),
             }

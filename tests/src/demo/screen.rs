@@ -31,6 +31,11 @@ impl Screen {
         Self { columns, out: Mutex::new(Some(io::stdout())) }
     }
 
+    /// Columns that a line from somewhere may have.
+    pub fn width(&self) -> usize {
+        self.columns.map_or(usize::MAX, |columns| usize::from(columns.saturating_sub(MARGIN)))
+    }
+
     /// A line as it stands.
     pub fn line(&self, text: &str) {
         if let Ok(mut out) = self.out.lock()
