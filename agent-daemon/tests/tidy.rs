@@ -225,12 +225,17 @@ fn all_sources() -> Vec<(String, String)> {
     for top in ["agent-common", "agent-ebpf", "agent-daemon", "tests", "xtask"] {
         walk(&root().join(top), &mut found);
     }
-    let relative = |path: &PathBuf| path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-    found.iter().map(|path| (relative(path), fs::read_to_string(path).unwrap())).collect()
+    let relative = |path: &PathBuf| {
+        path.strip_prefix(root()).expect("every source is below the root").to_string_lossy().into_owned()
+    };
+    found
+        .iter()
+        .map(|path| (relative(path), fs::read_to_string(path).expect("a source can be read")))
+        .collect()
 }
 
 fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap().flatten() {
+    for entry in fs::read_dir(directory).expect("a folder can be read").flatten() {
         let path = entry.path();
         if path.is_dir() && !path.ends_with("target") {
             walk(&path, found);

@@ -125,8 +125,7 @@ impl Daemon {
                 return Ok(event.clone());
             }
             if Instant::now() > end {
-                let last: Vec<String> =
-                    self.seen[from..].iter().rev().take(12).rev().map(short).collect();
+                let last: Vec<String> = self.seen[from..].iter().rev().take(12).rev().map(short).collect();
                 bail!("no event came that is {what}; the last: {}", last.join(" ; "));
             }
             thread::sleep(Duration::from_millis(20));

@@ -13,7 +13,10 @@ pub fn of(way: &str, mode: &str, named: bool) -> Expected {
         return Expected { answer: "allow", why: None };
     }
     if mode == "cgroup" && way == "tunnel-l2tp" {
-        return Expected { answer: "deny", why: Some("its kernel socket connects as the task that asked for it") };
+        return Expected {
+            answer: "deny",
+            why: Some("its kernel socket connects as the task that asked for it"),
+        };
     }
     let passes = PASSES.iter().chain(if mode == "cgroup" { CGROUP_PASSES } else { &[] });
     match passes.copied().find(|(pattern, _)| matches(pattern, way)) {
