@@ -277,7 +277,7 @@ fn describe_task(exec: &mut Exec, task: Ptr) {
     let signal: Ptr = kernel::load(task, offset!(task_signal));
     exec.tty = match kernel::read_ptr(signal, offset!(signal_tty)) {
         Some(tty) => {
-            let driver = kernel::read_ptr(tty, offset!(tty_driver)).unwrap_or(core::ptr::null());
+            let driver = kernel::read_ptr(tty, offset!(tty_driver)).unwrap_or_default();
             let minor = kernel::read_u32(driver, offset!(driver_minor_start))
                 + kernel::read_u32(tty, offset!(tty_index));
             (kernel::read_u32(driver, offset!(driver_major)) << 20) | (minor & 0xf_ffff)
@@ -285,7 +285,7 @@ fn describe_task(exec: &mut Exec, task: Ptr) {
         None => 0,
     };
     let ns: Ptr = kernel::load(task, offset!(task_nsproxy));
-    let user_ns = kernel::read_ptr(cred, offset!(cred_user_ns)).unwrap_or(core::ptr::null());
+    let user_ns = kernel::read_ptr(cred, offset!(cred_user_ns)).unwrap_or_default();
     exec.namespaces = Namespaces {
         mnt: kernel::namespace(ns, offset!(nsproxy_mnt), offset!(mnt_ns_inum)),
         pid: pid_namespace(task),
