@@ -48,7 +48,10 @@ impl Guest {
             return Ok(tally.exit_code());
         }
         tally.run(&process::cases(), only, &mut shared);
-        tally.run(attribution::CASES, only, &mut shared);
+        if shared.is_lsm() {
+            // Labels are given and followed by the same programs in both modes: once is enough.
+            tally.run(attribution::CASES, only, &mut shared);
+        }
         tally.run(net::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }

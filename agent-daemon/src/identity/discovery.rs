@@ -54,14 +54,15 @@ pub fn pids() -> Vec<u32> {
 /// All processes, parents before children where both are shown.
 #[must_use]
 pub fn running() -> Vec<Shown> {
-    let devices = Files::now();
+    let (files, root) = (Files::now(), cgroup_root().ok());
     let Ok(processes) = all_processes() else { return Vec::new() };
-    let mut shown: Vec<Shown> = processes.flatten().filter_map(|process| show(&process, &devices)).collect();
+    let mut shown: Vec<Shown> =
+        processes.flatten().filter_map(|process| show(&process, &files, root.as_deref())).collect();
     shown.sort_by_key(|process| (process.start_ticks, process.pid));
     shown
 }
 
-fn show(process: &Process, files: &Files) -> Option<Shown> {
+fn show(process: &Process, files: &Files, root: Option<&Path>) -> Option<Shown> {
     let stat = process.stat().ok()?;
     let pid = process.pid as u32;
     let proc = PathBuf::from(format!("/proc/{pid}"));
@@ -71,8 +72,7 @@ fn show(process: &Process, files: &Files) -> Option<Shown> {
         .and_then(|cgroups| cgroups.into_iter().find(|cgroup| cgroup.hierarchy == 0))
         .map(|cgroup| cgroup.pathname)
         .unwrap_or_default();
-    let cgroup_id = cgroup_root()
-        .ok()
+    let cgroup_id = root
         .and_then(|root| std::fs::metadata(root.join(cgroup.trim_start_matches('/'))).ok())
         .map_or(0, |metadata| metadata.ino());
     let loginuid =

@@ -5,7 +5,7 @@ use agent_common::{
     rule::{ANY, Class, ExactKey, Mode, PrefixKey, Rule, SocketKey},
     verdict::Verdict,
 };
-use chaperone::policy::table::{Table, unix_bytes};
+use chaperone::policy::table::{Table, unix_bytes, unix_exact};
 
 use super::{build, role, table};
 
@@ -43,7 +43,7 @@ fn each_rule_lies_in_its_map_under_the_key_that_the_kernel_asks_for() {
     );
     let unix: Vec<_> =
         table.unix.into_iter().map(|((bits, key), rule)| (bits, key.name, rule.index)).collect();
-    assert_eq!(unix, [(32 + 16, unix_bytes(b"\0p"), 4), (32 + 8 * 112, unix_bytes(b"/run/x"), 3)]);
+    assert_eq!(unix, [(32 + 16, unix_bytes(b"\0p"), 4), (32 + 8 * 112, unix_exact(b"/run/x"), 3)]);
     let socket = |class: Class, a, b| SocketKey { policy: id, class: class as u8, _pad: [0; 3], a, b };
     assert_eq!(
         table.sockets.into_iter().map(|(key, rule)| (key, rule.index)).collect::<Vec<_>>(),
