@@ -52,6 +52,12 @@ pub fn cgroup_mode() -> bool {
     frozen(&raw const CGROUP_MODE) != 0
 }
 
+/// Whether one cgroup alone is looked at.
+#[inline(always)]
+pub fn scoped() -> bool {
+    frozen(&raw const SCOPE_LEVEL) != 0
+}
+
 /// Whether the current task is to be looked at at all.
 #[inline(always)]
 pub fn in_scope() -> bool {

@@ -79,7 +79,9 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         let _ = RUNS.remove(&pid);
     }
     let Some(label) = subject::label_of(task) else {
-        let _ = SEEDS.remove(&pid);
+        if last {
+            let _ = SEEDS.remove(&pid);
+        }
         return 0;
     };
     let mut ended = false;

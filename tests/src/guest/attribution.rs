@@ -15,7 +15,6 @@ pub const CASES: &[Case<Shared>] = &[
     case("who enters an agent's container is not the agent", container),
     case("a process id that is used again brings nothing along", reused),
     case("random trees are followed to their last process", trees),
-    case("random trees are followed while process ids come round", trees_of_few_ids),
 ];
 
 fn older_ones(shared: &mut Shared) -> Result<Outcome> {
@@ -41,10 +40,6 @@ fn trees(shared: &mut Shared) -> Result<Outcome> {
     all_followed(&trees::run(NODES, 1, &shared.mode, None)?)
 }
 
-fn trees_of_few_ids(shared: &mut Shared) -> Result<Outcome> {
-    all_followed(&trees::run(NODES / 5, 2, &shared.mode, Some(FEW_IDS))?)
-}
-
 fn start(shared: &Shared) -> Result<Daemon> {
     Daemon::start(&Start {
         documents: Stage::documents(),
@@ -60,5 +55,3 @@ fn all_followed(report: &Value) -> Result<Outcome> {
 }
 
 const NODES: u64 = 5_000;
-/// More than the guest's own processes and the trees that grow at a time.
-const FEW_IDS: u32 = 700;

@@ -41,8 +41,10 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         != kernel::load::<usize>(bprm, offset!(bprm_interp));
     let label = match subject::current() {
         Some(label) => label,
+        // It ran before the daemon and is being labelled from /proc, with its lineage, which an exec must not cut.
+        None if !kernel::scoped() => return 0,
         None => {
-            // It ran before the daemon and has not been seen yet: this exec is what it is from here on.
+            // It has come into the scope from outside, where nobody has a label.
             let mut label = Label::default();
             match subject::give(task, &mut label) {
                 Some(label) => label,
