@@ -100,11 +100,17 @@ pub fn submit(event: *const u8, bytes: usize, kind: Kind, instance: u64) {
     if status == 0 {
         add(SUBMITTED.get_ptr_mut(kind as u32));
     } else {
-        add(LOST.get_ptr_mut(kind as u32));
-        if let Some(entry) = INSTANCES.get_ptr_mut(&instance) {
-            // SAFETY: the entry outlives the program run; only a counter is touched, atomically.
-            unsafe { atomic_add(&raw mut (*entry).lost, 1) };
-        }
+        lose(kind, instance);
+    }
+}
+
+/// Counts an event that could not be told.
+#[inline(always)]
+pub fn lose(kind: Kind, instance: u64) {
+    add(LOST.get_ptr_mut(kind as u32));
+    if let Some(entry) = INSTANCES.get_ptr_mut(&instance) {
+        // SAFETY: the entry outlives the program run; only a counter is touched, atomically.
+        unsafe { atomic_add(&raw mut (*entry).lost, 1) };
     }
 }
 

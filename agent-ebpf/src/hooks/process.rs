@@ -161,7 +161,10 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 /// that happened in one is read.
 #[inline(always)]
 fn tell_cgroup(id: u64, path: Ptr) {
-    let Some(scratch) = emit::acquire() else { return };
+    let Some(scratch) = emit::acquire() else {
+        emit::lose(Kind::Cgroup, 0);
+        return;
+    };
     let kept = kernel::read_str(scratch.text.as_mut_ptr(), PATH_BYTES_KEPT as u32, path);
     let mut label = Label::default();
     if let Some(current) = subject::current() {

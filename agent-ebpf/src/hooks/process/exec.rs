@@ -53,6 +53,11 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         }
     };
     if kernel::cgroup_mode() {
+        let (before, now) = (ctx.arg::<i32>(1) as u32, kernel::load::<u32>(task, offset!(task_pid)));
+        if before != now {
+            // It took its leader's number; whoever gets its own one next is not the agent's for that.
+            let _ = AGENT_TASKS.remove(&before);
+        }
         label.pending_agent = 0;
         if let Some(found) = without_lsm(bprm, script) {
             let how = if script { Recognised::Script } else { Recognised::Exe };
@@ -61,11 +66,14 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let parent_instance = label.instance;
     let (how, entry) = commit(task, label);
-    if emit::recorded(label.origin, record::EXEC)
-        && let Some(scratch) = emit::acquire()
-    {
-        tell(scratch, task, bprm, script, label, parent_instance, how, entry);
-        emit::release(scratch);
+    if emit::recorded(label.origin, record::EXEC) {
+        match emit::acquire() {
+            Some(scratch) => {
+                tell(scratch, task, bprm, script, label, parent_instance, how, entry);
+                emit::release(scratch);
+            }
+            None => emit::lose(Kind::Exec, label.instance),
+        }
     }
     0
 }
@@ -99,7 +107,8 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         agent: label.pending_agent,
         role: label.pending_role,
         entry: label.pending_entry,
-        flags: label.pending_flags,
+        // Whatever an earlier exec left there: flags belong to what this one has recognised.
+        flags: if label.pending_agent == 0 { 0 } else { label.pending_flags },
         generation: 0,
     };
     label.pending_agent = 0;
