@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod cgroup;
+pub mod flow;
 pub mod inet;
 pub mod routing;
 pub mod unix;

@@ -6,19 +6,15 @@ use agent_common::{
     rule::{Class, Policy},
     verdict::{self, Hits},
 };
-use aya_ebpf::{
-    bindings::BPF_LOCAL_STORAGE_GET_F_CREATE, helpers::generated::bpf_sk_storage_get, macros::lsm,
-    programs::LsmContext,
-};
+use aya_ebpf::{macros::lsm, programs::LsmContext};
 
 use super::{
     address::{self, Meaning, Socket},
-    family, routing,
+    family, flow, routing,
 };
 use crate::{
     enforce,
     kernel::{self, Ptr, offset},
-    maps::FLOWS,
     rules, subject,
 };
 
@@ -143,33 +139,9 @@ fn endpoint(label: &Label, sk: Ptr, socket: Socket, address: Ptr, bytes: u32, op
         }
         _ => verdict::decide_unreadable(policy),
     };
-    let tell = matches!(op, Op::Connect) || first_on(sk, &target);
+    let tell =
+        matches!(op, Op::Connect) || flow::first_on(sk, hash_bytes(&target.address) ^ u64::from(target.port));
     enforce::net(label, policy, &target, op, Place::Lsm, decision, cookie, tell)
-}
-
-/// Whether this socket's last told send went elsewhere: a stream of datagrams to one target is told once.
-#[inline(always)]
-fn first_on(sk: Ptr, target: &agent_common::event::net::Target) -> bool {
-    let hash = hash_bytes(&target.address) ^ u64::from(target.port);
-    // SAFETY: `sk` has the kernel's type; without memory the helper gives null.
-    let slot = unsafe {
-        bpf_sk_storage_get(
-            FLOWS.as_ptr(),
-            sk.cast_mut().cast(),
-            core::ptr::null_mut(),
-            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
-        )
-    }
-    .cast::<u64>();
-    if slot.is_null() {
-        return true;
-    }
-    // SAFETY: null-checked; lives as long as the socket, which the caller holds.
-    unsafe {
-        let told = *slot == hash;
-        *slot = hash;
-        !told
-    }
 }
 
 /// struct sockaddr_vm (linux/vm_sockets.h): family, reserved, port, cid.

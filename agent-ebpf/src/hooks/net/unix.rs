@@ -14,12 +14,12 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 
-use super::family;
+use super::{family, flow};
 use crate::{
     emit::{self, Scratch},
     enforce,
     kernel::{self, Ptr, offset},
-    maps::{FLOWS, OWNERS, Owner},
+    maps::{OWNERS, Owner},
     path, rules, subject,
 };
 
@@ -161,7 +161,7 @@ fn named(label: &Label, scratch: &mut Scratch, from: Ptr, to: Ptr, owner: Option
         None => Hits::default(),
     };
     let decision = verdict::decide(policy, Class::Unix, &hits);
-    let tell = matches!(op, Op::Connect) || first_on(from, to);
+    let tell = matches!(op, Op::Connect) || flow::first_on(from, to as u64);
     enforce::unix(label, policy, &mut scratch.unix, decision, tell)
 }
 
@@ -205,29 +205,5 @@ fn listener_pid(sk: Ptr) -> u32 {
     match kernel::read_ptr(sk, offset!(sock_peer_pid)) {
         Some(pid) => kernel::read_u32(pid, offset!(pid_numbers)),
         None => 0,
-    }
-}
-
-/// Whether this socket's last told datagram went to another peer.
-#[inline(always)]
-fn first_on(from: Ptr, to: Ptr) -> bool {
-    // SAFETY: `from` has the kernel's type; without memory the helper gives null.
-    let slot = unsafe {
-        bpf_sk_storage_get(
-            FLOWS.as_ptr(),
-            from.cast_mut().cast(),
-            core::ptr::null_mut(),
-            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
-        )
-    }
-    .cast::<u64>();
-    if slot.is_null() {
-        return true;
-    }
-    // SAFETY: null-checked; lives as long as the socket, which the caller holds.
-    unsafe {
-        let told = *slot == to as u64;
-        *slot = to as u64;
-        !told
     }
 }
