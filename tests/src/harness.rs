@@ -64,6 +64,9 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .context("start chaperone daemon")?;
+        // As its unit has it: what it watches must not be able to starve it.
+        // SAFETY: takes numbers; a process that is gone already is seen below.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, child.id(), DAEMON_NICE) };
         let path = directory.join("events.ndjson");
         let mut daemon = Self {
             events: File::create_new(&path).or_else(|_| File::open(&path))?,
@@ -268,5 +271,7 @@ fn unique() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-const READY_MAX: Duration = Duration::from_secs(120);
+/// `Nice=` of deploy/systemd/chaperone.service.
+const DAEMON_NICE: i32 = -10;
+const READY_MAX: Duration = Duration::from_secs(240);
 const EVENT_MAX: Duration = Duration::from_secs(20);
