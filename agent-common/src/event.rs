@@ -46,6 +46,9 @@ vocabulary! {
         AgentTaskTableFull = 11 => "agent_task_table_full",
         /// Tasks that ended.
         TasksEnded = 12 => "tasks_ended",
+        /// Events that were lost because their instance holds its share of the ring buffer, while there was room for
+        /// others; counted among the lost of their kind too.
+        OverShare = 13 => "events_over_share",
     }
 }
 

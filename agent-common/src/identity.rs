@@ -54,6 +54,8 @@ pub mod evidence {
     /// Runs its agent's own program, and not one that the agent has started. Not evidence: kept here because a label
     /// has no other room, and told to nobody.
     pub const PROGRAM: u16 = 1 << 15;
+    /// The task has ended and left its instance. Not evidence either.
+    pub const LEFT: u16 = 1 << 14;
 
     /// Bits with their names in events.
     pub const NAMES: &[(u16, &str)] = &[
@@ -97,8 +99,12 @@ pub struct Label {
     pub pending_flags: u16,
     /// Raised once by the last thread of the process to end; of the thread group leader's label only.
     pub ended: u64,
+    /// Low half of `task_struct.self_exec_id` at the last exec that was committed: while one build takes over from
+    /// another, both run, and the second leaves alone what the first has done.
+    pub execs: u32,
+    pub _pad: u32,
 }
-const _: () = assert!(size_of::<Label>() == 56);
+const _: () = assert!(size_of::<Label>() == 64);
 
 /// One live instance: what a label's `instance` points to. Changing `state` or `role` is in force for the whole
 /// tree at its next system call.
@@ -111,8 +117,9 @@ pub struct Instance {
     pub started_ns: u64,
     /// Live tasks (threads) that carry its id. At 0 the kernel side removes the entry.
     pub tasks: u64,
-    /// Events of this instance that found the ring buffer full.
+    /// Events of this instance that found no room in the ring buffer.
     pub lost: u64,
+    pub share: Share,
     pub agent: u32,
     pub role: u32,
     /// Thread group id of its first process, in the initial pid namespace.
@@ -125,7 +132,25 @@ pub struct Instance {
     pub how: u8,
     pub _pad: [u8; 5],
 }
-const _: () = assert!(size_of::<Instance>() == 56);
+const _: () = assert!(size_of::<Instance>() == 80);
+
+/// How much of the ring buffer one instance holds: what it has handed over and nobody has read yet. Counted in windows,
+/// so that reading need not be told: when the reader has passed where a window began, all before it is read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Share {
+    /// The ring buffer's producer position when the present window began.
+    pub began: u64,
+    /// Bytes handed over since.
+    pub used: u64,
+    /// Bytes handed over in the window before it.
+    pub before: u64,
+}
+
+impl Share {
+    /// Nothing handed over.
+    pub const NONE: Self = Self { began: 0, used: 0, before: 0 };
+}
 
 /// A file, as the kernel names it: `inode.i_sb.s_dev`, `i_ino`, `i_generation`.
 #[repr(C)]
@@ -155,6 +180,25 @@ pub struct Match {
 }
 const _: () = assert!(size_of::<Match>() == 16);
 
+/// A live cgroup that is an agent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct CgroupAgent {
+    pub found: Match,
+    /// The instance that began in a container; who enters while it lives is not the agent.
+    pub instance: u64,
+}
+
+/// Who bound or listens on a unix socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Owner {
+    pub instance: u64,
+    pub exec_id: u64,
+    pub pid: u32,
+    pub origin: u32,
+}
+
 /// Bits of [`Match::flags`].
 pub mod match_flags {
     /// A container: only the lineage that began in it is the agent; who enters later is not.
@@ -181,7 +225,7 @@ pub struct Seed {
     /// `task_struct.start_boottime` in clock ticks of 10 ms as /proc/PID/stat gives it: guards against pid reuse.
     pub start_ticks: u64,
 }
-const _: () = assert!(size_of::<Seed>() == 64);
+const _: () = assert!(size_of::<Seed>() == 72);
 
 /// The stable number of an agent or role: FNV-1a of its name, never 0. Stable over restarts, so that pinned maps
 /// and a new daemon agree; two names with one number are a configuration error.

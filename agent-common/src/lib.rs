@@ -36,6 +36,7 @@ macro_rules! vocabulary {
     };
 }
 
+pub mod contract;
 pub mod event;
 pub mod identity;
 pub mod limits;

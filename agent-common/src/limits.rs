@@ -28,6 +28,10 @@ pub const RUNS_MAX: u32 = 1_024;
 
 /// Bytes of the ring buffer. A power of two and a multiple of the page size, as the kernel asks.
 pub const RING_BYTES: u32 = 4 << 20;
+/// While less than this waits in it, everybody may write; above, nobody may hold more than is free, so that any number
+/// of floods leave room for one more (dynamic thresholds, as switches share their buffers). What is over is lost and
+/// counted, for the one that floods.
+pub const RING_BYTES_UNSHARED: u32 = RING_BYTES / 8;
 
 /// A path as the kernel's own limit has it (PATH_MAX).
 pub const PATH_BYTES_MAX: usize = 4096;

@@ -44,6 +44,7 @@ offsets! {
     task_leader = "task_struct"."group_leader",
     task_real_parent = "task_struct"."real_parent",
     task_exit_code = "task_struct"."exit_code",
+    task_execs = "task_struct"."self_exec_id",
     task_comm = "task_struct"."comm",
     task_cgroups = "task_struct"."cgroups",
     task_thread_pid = "task_struct"."thread_pid",

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod daemon;
+pub mod detach;
 pub mod doctor;
 pub mod events;
 pub mod metrics;
@@ -35,6 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Daemon(daemon::Args),
+    Detach(detach::Args),
     Run(run::Args),
     Ps(ps::Args),
     Events(events::Args),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
     }
     let result = match verb {
         Verb::Daemon(args) => daemon::run(args),
+        Verb::Detach(args) => detach::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Ps(args) => ps::run(&args),
         Verb::Events(args) => events::run(&args),

@@ -47,7 +47,9 @@ pub async fn run(options: Options) -> Result<()> {
         )
     })?;
     kernel.apply(&table, &registry).context("put the configuration in force")?;
+    kernel.attach(&registry).context("attach the kernel side")?;
     let found = kernel.label_existing().context("label what runs already")?;
+    kernel.retire_others().context("let go of what another build has left")?;
 
     let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);

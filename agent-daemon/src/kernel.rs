@@ -4,6 +4,7 @@ mod attach;
 pub mod capability;
 pub mod hooks;
 pub mod offsets;
+pub mod pins;
 mod raw;
 mod ring;
 mod tables;
@@ -15,14 +16,14 @@ use std::{
 
 use agent_common::{
     event::{Counter, Kind, record},
-    identity::{Instance, Label, Match, Origin, Seed},
+    identity::{Instance, Label, Match, Origin, Recognised, Seed},
     rule::Policy,
 };
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, maps::RingBuf};
+use aya::maps::RingBuf;
 use tokio::sync::mpsc;
 
-pub use attach::Options;
+pub use attach::{Adopted, Options};
 
 use crate::{
     config::settings::Config,
@@ -54,55 +55,62 @@ pub struct Counters {
     pub named: BTreeMap<String, u64>,
 }
 
-/// The loaded and attached kernel side. Dropping it detaches everything.
+/// The kernel side. Where it is pinned it outlives this value, else dropping it detaches everything.
 pub struct Kernel {
-    mode: KernelMode,
-    reason: String,
+    programs: attach::Programs,
     tables: tables::Tables,
     labels: raw::TaskStorage,
     instances: raw::Hash<u64, Instance>,
     seeds: raw::Hash<u32, Seed>,
     runs: raw::Hash<u32, Match>,
-    record: raw::Slots,
+    record: raw::Slots<u32>,
+    lost_told: raw::Slots<u64>,
     submitted: raw::Counts,
     lost: raw::Counts,
     counters: raw::Counts,
     login_programs: Vec<PathBuf>,
     /// Path below the hierarchy of the one cgroup whose processes are looked at.
     scope: Option<String>,
-    /// Instances that ran before the daemon, which hold one task count more than they have tasks.
-    pinned: BTreeSet<u64>,
+    /// Instances that were found running, which hold one task count more than they have tasks.
+    found_running: BTreeSet<u64>,
     next_seed: u64,
-    /// Holds programs, links and the ring buffer until it is read.
-    ebpf: Ebpf,
+    /// The ring buffer until it is read.
+    ring: Option<aya::maps::Map>,
 }
 
 impl Kernel {
-    /// Loads and attaches everything; nothing is enforced until the first `apply`.
+    /// Loads programs, or finds those that a daemon before this one has left in force. What is loaded is attached by
+    /// [`Self::attach`], after the first `apply`.
     ///
     /// # Errors
-    /// When the kernel gives neither mode: without BTF, tracing programs or a cgroup v2 hierarchy.
+    /// When the kernel gives neither mode: without BTF, tracing programs or a cgroup v2 hierarchy; when another daemon
+    /// runs.
     pub fn load(options: &Options, config: &Config) -> Result<Self> {
-        let attach::Attached { mut ebpf, mode, reason } = attach::attach(options)?;
-        let ebpf_ref = &mut ebpf;
+        let mut programs = attach::prepare(options, config.pin_dir.as_deref())?;
+        let mut maps = programs.maps()?;
+        let maps = &mut maps;
         let mut kernel = Self {
-            mode,
-            reason,
-            tables: tables::Tables::take(ebpf_ref)?,
-            labels: raw::TaskStorage::take(ebpf_ref, "LABELS")?,
-            instances: raw::Hash::take(ebpf_ref, "INSTANCES")?,
-            seeds: raw::Hash::take(ebpf_ref, "SEEDS")?,
-            runs: raw::Hash::take(ebpf_ref, "RUNS")?,
-            record: raw::Slots::take(ebpf_ref, "RECORD")?,
-            submitted: raw::Counts::take(ebpf_ref, "SUBMITTED")?,
-            lost: raw::Counts::take(ebpf_ref, "LOST")?,
-            counters: raw::Counts::take(ebpf_ref, "COUNTERS")?,
+            tables: tables::Tables::take(maps)?,
+            labels: raw::TaskStorage::take(maps, "LABELS")?,
+            instances: raw::Hash::take(maps, "INSTANCES")?,
+            seeds: raw::Hash::take(maps, "SEEDS")?,
+            runs: raw::Hash::take(maps, "RUNS")?,
+            record: raw::Slots::take(maps, "RECORD")?,
+            lost_told: raw::Slots::take(maps, "LOST_TOLD")?,
+            submitted: raw::Counts::take(maps, "SUBMITTED")?,
+            lost: raw::Counts::take(maps, "LOST")?,
+            counters: raw::Counts::take(maps, "COUNTERS")?,
+            ring: Some(maps.take("EVENTS")?),
             login_programs: config.login_programs.clone(),
             scope: scope_below(options)?,
-            pinned: BTreeSet::new(),
-            next_seed: 0,
-            ebpf,
+            found_running: BTreeSet::new(),
+            // Instances that this gives numbers to must not share them with those of a daemon before this one.
+            next_seed: microseconds_since_boot()?,
+            programs,
         };
+        let instances = kernel.instances.entries();
+        let seeded = instances.iter().filter(|(_, instance)| instance.how == Recognised::Seed as u8);
+        kernel.found_running = seeded.map(|(id, _)| *id).collect();
         let record = &config.record;
         let recorded =
             [(Origin::Agent, record.agent), (Origin::Human, record.human), (Origin::System, record.system)];
@@ -127,18 +135,42 @@ impl Kernel {
 
     #[must_use]
     pub fn mode(&self) -> KernelMode {
-        self.mode
+        self.programs.mode
     }
 
     /// Why it is not lsm mode; empty in lsm mode.
     #[must_use]
     pub fn reason(&self) -> &str {
-        &self.reason
+        &self.programs.reason
+    }
+
+    /// What was in force when this daemon came.
+    #[must_use]
+    pub fn adopted(&self) -> Adopted {
+        self.programs.adopted
+    }
+
+    /// Why what is in force ends with the daemon; empty where it is pinned and does not.
+    #[must_use]
+    pub fn unpinned(&self) -> &str {
+        &self.programs.unpinned
+    }
+
+    /// Attaches what is not attached yet, in place of what another build has attached; call after the first `apply`.
+    pub fn attach(&mut self, registry: &Registry) -> Result<()> {
+        self.programs.attach()?;
+        // Cgroups that were made between the first look and now.
+        self.identify(registry)
+    }
+
+    /// Lets go of what other builds have left; call when everything that runs is labelled.
+    pub fn retire_others(&self) -> Result<()> {
+        self.programs.retire_others()
     }
 
     /// Raw events, in ring order; each is one record as `hooks::decode` takes it. Call once.
     pub fn events(&mut self) -> Result<mpsc::Receiver<Vec<u8>>> {
-        let map = raw::take(&mut self.ebpf, "EVENTS")?;
+        let map = self.ring.take().context("the ring buffer is read already")?;
         ring::read(RingBuf::try_from(map).context("open the ring buffer")?)
     }
 
@@ -159,7 +191,7 @@ impl Kernel {
         &self.tables.identified().watched
     }
 
-    /// Labels every process that ran before; call after the first `apply`. Answers with the agents among them.
+    /// Labels every process that has no label yet; call after `attach`. Answers with the agents among them.
     pub fn label_existing(&mut self) -> Result<Vec<Running>> {
         let mut agents = Vec::new();
         // A process that forks while it is looked at may have a child without a label: until no new one is seen.
@@ -177,7 +209,7 @@ impl Kernel {
             for running in found {
                 if let Some(instance) = running.begins {
                     self.instances.put(running.seed.label.instance, instance)?;
-                    self.pinned.insert(running.seed.label.instance);
+                    self.found_running.insert(running.seed.label.instance);
                 }
                 self.seeds.put(running.pid, running.seed)?;
                 if running.seed.label.instance != 0 {
@@ -190,7 +222,7 @@ impl Kernel {
 
     /// Lets go of instances that ran before the daemon and have no process any more; answers with their ids.
     pub fn reap(&mut self) -> Result<Vec<u64>> {
-        if self.pinned.is_empty() {
+        if self.found_running.is_empty() {
             return Ok(Vec::new());
         }
         let alive: BTreeSet<u64> = discovery::pids()
@@ -198,10 +230,10 @@ impl Kernel {
             .filter_map(|pid| self.label(pid))
             .map(|label| label.instance)
             .collect();
-        let ended: Vec<u64> = self.pinned.difference(&alive).copied().collect();
+        let ended: Vec<u64> = self.found_running.difference(&alive).copied().collect();
         for instance in &ended {
             self.instances.remove(*instance)?;
-            self.pinned.remove(instance);
+            self.found_running.remove(instance);
         }
         Ok(ended)
     }
@@ -239,6 +271,29 @@ impl Kernel {
         }
         Ok(counters)
     }
+
+    /// Event kind → how many lost events have been told, by this daemon and those before it.
+    pub fn lost_told(&self) -> Result<BTreeMap<String, u64>> {
+        Kind::ALL
+            .iter()
+            .map(|kind| Ok((kind.name().to_string(), self.lost_told.get(*kind as u32)?)))
+            .collect()
+    }
+
+    /// Notes that so many lost events have been told.
+    pub fn note_lost_told(&mut self, told: &BTreeMap<String, u64>) -> Result<()> {
+        for kind in Kind::ALL {
+            if let Some(total) = told.get(kind.name()) {
+                self.lost_told.set(*kind as u32, *total)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn microseconds_since_boot() -> Result<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).context("read the clock")?;
+    Ok(std::time::Duration::from(now).as_micros() as u64)
 }
 
 fn scope_below(options: &Options) -> Result<Option<String>> {

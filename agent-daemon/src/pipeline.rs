@@ -64,7 +64,8 @@ impl Pipeline {
     #[must_use]
     pub fn new(kernel: Kernel, line: Line, in_force: InForce, config_dir: PathBuf) -> Self {
         let watched = watch::Sender::new(kernel.watched().iter().cloned().collect());
-        let (started, losses) = (std::time::SystemTime::now(), Losses::default());
+        let told = kernel.lost_told().unwrap_or_default();
+        let (started, losses) = (std::time::SystemTime::now(), Losses::after(told));
         Self { kernel, line, in_force, config_dir, watched, started, losses, ticks: 0, rejected: None }
     }
 
@@ -160,6 +161,12 @@ impl Pipeline {
         if !lost.is_empty() {
             warn!(?lost, "events were lost");
             self.line.tell_now(Event { kind: Kind::EventsLost, lost: Some(lost), ..Event::default() });
+            if let Err(error) = self.kernel.note_lost_told(self.losses.told()) {
+                warn!(
+                    error = format!("{error:#}"),
+                    "what was told of lost events may be told again after a restart"
+                );
+            }
         }
     }
 

@@ -1,17 +1,24 @@
 //! The ring buffer: the only writer, and the only place where an event can be lost, which it counts.
 
+use core::{
+    ffi::c_void,
+    ptr::{read_volatile, write_volatile},
+};
+
 use agent_common::{
     event::{Counter, Header, Kind, VERSION, net::Unix, process::Exec},
+    identity::Label,
     limits,
     rule::UnixKey,
 };
 use aya_ebpf::{
-    helpers::generated::{bpf_ktime_get_boot_ns, bpf_ringbuf_output},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_PROD_POS},
+    helpers::generated::{bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query},
     maps::lpm_trie::Key,
 };
 
 use crate::{
-    maps::{COUNTERS, EVENTS, INSTANCES, LOST, RECORD, SCRATCH, SUBMITTED},
+    maps::{COUNTERS, EVENTS, INSTANCES, LOST, RECORD, SCRATCH, SHARES, SUBMITTED},
     path::Path,
 };
 
@@ -92,16 +99,68 @@ pub fn head(header: &mut Header, kind: Kind, bytes: usize) {
 
 /// Hands an event of `bytes` bytes at `event` to the ring buffer, or counts it as lost.
 #[inline(always)]
-pub fn submit(event: *const u8, bytes: usize, kind: Kind, instance: u64) {
+pub fn submit(event: *const u8, bytes: usize, kind: Kind, label: &Label) {
+    if !has_room(label, bytes as u64) {
+        count(Counter::OverShare);
+        lose(kind, label.instance);
+        return;
+    }
     // SAFETY: the verifier checks that `bytes` bytes at `event` are readable.
-    let status = unsafe {
-        bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), event.cast_mut().cast(), bytes as u64, 0)
-    };
+    let status = unsafe { bpf_ringbuf_output(ring(), event.cast_mut().cast(), bytes as u64, 0) };
     if status == 0 {
         add(SUBMITTED.get_ptr_mut(kind as u32));
     } else {
-        lose(kind, instance);
+        lose(kind, label.instance);
     }
+}
+
+/// Whether the label's instance, or its origin outside every instance, may have `bytes` more of the ring buffer.
+#[inline(always)]
+fn has_room(label: &Label, bytes: u64) -> bool {
+    let waiting = query(BPF_RB_AVAIL_DATA);
+    if waiting < u64::from(limits::RING_BYTES_UNSHARED) {
+        return true;
+    }
+    within_share(label, bytes, u64::from(limits::RING_BYTES).saturating_sub(waiting))
+}
+
+#[inline(never)]
+fn within_share(label: &Label, bytes: u64, free: u64) -> bool {
+    let share = match INSTANCES.get_ptr_mut(&label.instance) {
+        // SAFETY: the entry outlives the program run.
+        Some(instance) => unsafe { &raw mut (*instance).share },
+        None => match SHARES.get_ptr_mut(u32::from(label.origin) & 3) {
+            Some(share) => share,
+            None => return true,
+        },
+    };
+    // SAFETY: `share` lies in a map value; its words are read one by one and changed atomically.
+    unsafe {
+        let began = read_volatile(&raw const (*share).began);
+        if query(BPF_RB_CONS_POS) >= began
+            && atomic_replace(&raw mut (*share).began, began, query(BPF_RB_PROD_POS))
+        {
+            let used = atomic_take(&raw mut (*share).used);
+            write_volatile(&raw mut (*share).before, used);
+        }
+        let held = read_volatile(&raw const (*share).used) + read_volatile(&raw const (*share).before);
+        if held + bytes > free {
+            return false;
+        }
+        atomic_add(&raw mut (*share).used, bytes as i64);
+    }
+    true
+}
+
+#[inline(always)]
+fn query(what: u32) -> u64 {
+    // SAFETY: takes a map and a number.
+    unsafe { bpf_ringbuf_query(ring(), u64::from(what)) }
+}
+
+#[inline(always)]
+fn ring() -> *mut c_void {
+    (&raw const EVENTS).cast_mut().cast()
 }
 
 /// Counts an event that could not be told.
@@ -116,8 +175,8 @@ pub fn lose(kind: Kind, instance: u64) {
 
 /// Hands over an event of fixed size that stands on the stack.
 #[inline(always)]
-pub fn submit_fixed<T>(event: &T, kind: Kind, instance: u64) {
-    submit((&raw const *event).cast(), size_of::<T>(), kind, instance);
+pub fn submit_fixed<T>(event: &T, kind: Kind, label: &Label) {
+    submit((&raw const *event).cast(), size_of::<T>(), kind, label);
 }
 
 #[inline(always)]
@@ -151,4 +210,43 @@ pub unsafe fn atomic_add(value: *mut u64, by: i64) -> u64 {
         );
     }
     before as u64
+}
+
+/// Puts `new` where `old` still stands; whether it did.
+///
+/// # Safety
+/// `value` points into a map value.
+#[inline(always)]
+unsafe fn atomic_replace(value: *mut u64, old: u64, new: u64) -> bool {
+    let mut found = old;
+    // SAFETY: the caller's; map values are aligned to 8.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({at} + 0, r0, {new})",
+            at = in(reg) value,
+            new = in(reg) new,
+            inout("r0") found,
+            options(nostack),
+        );
+    }
+    found == old
+}
+
+/// Puts 0 and gives what was there.
+///
+/// # Safety
+/// `value` points into a map value.
+#[inline(always)]
+unsafe fn atomic_take(value: *mut u64) -> u64 {
+    let mut taken = 0u64;
+    // SAFETY: the caller's; map values are aligned to 8.
+    unsafe {
+        core::arch::asm!(
+            "{taken} = xchg_64({at} + 0, {taken})",
+            taken = inout(reg) taken,
+            at = in(reg) value,
+            options(nostack),
+        );
+    }
+    taken
 }

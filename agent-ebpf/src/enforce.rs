@@ -48,7 +48,7 @@ pub fn net(
         emit::head(&mut event.header, Kind::Net, size_of::<Net>());
         subject::describe(&mut event.header.subject, label);
         if emit::recorded(label.origin, record::NET) {
-            emit::submit_fixed(&event, Kind::Net, label.instance);
+            emit::submit_fixed(&event, Kind::Net, label);
         }
     }
     answer
@@ -63,7 +63,7 @@ pub fn unix(label: &Label, policy: Option<&Policy>, event: &mut Unix, decision: 
         emit::head(&mut event.header, Kind::Unix, size_of::<Unix>());
         subject::describe(&mut event.header.subject, label);
         if emit::recorded(label.origin, record::NET) {
-            emit::submit_fixed(event, Kind::Unix, label.instance);
+            emit::submit_fixed(event, Kind::Unix, label);
         }
     }
     answer

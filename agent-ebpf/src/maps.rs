@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use agent_common::{
     event::{COUNTERS as COUNTER_SLOTS, KINDS},
-    identity::{Basename, CgroupName, FileKey, Instance, Label, Match, Seed},
+    identity::{Basename, CgroupAgent, CgroupName, FileKey, Instance, Label, Match, Owner, Seed, Share},
     limits,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
@@ -61,16 +61,6 @@ pub static OWNERS: SkStorage<Owner> = Storage::new();
 #[unsafe(no_mangle)]
 pub static FLOWS: SkStorage<u64> = Storage::new();
 
-/// The value of `OWNERS`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Owner {
-    pub instance: u64,
-    pub exec_id: u64,
-    pub pid: u32,
-    pub origin: u32,
-}
-
 /// Live instances. Written here; the daemon adds those that ran before it.
 #[map]
 pub static INSTANCES: HashMap<u64, Instance> = HashMap::with_max_entries(limits::INSTANCES_MAX, 0);
@@ -114,15 +104,6 @@ pub static CGROUP_PATHS: HashMap<u64, Match> =
 pub static CGROUPS: HashMap<u64, CgroupAgent> =
     HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
 
-/// The value of `CGROUPS`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct CgroupAgent {
-    pub found: Match,
-    /// The instance that began in a container; who enters while it lives is not the agent.
-    pub instance: u64,
-}
-
 /// `chaperone run` requests: the process whose next exec is the agent.
 #[map]
 pub static RUNS: HashMap<u32, Match> = HashMap::with_max_entries(limits::RUNS_MAX, BPF_F_NO_PREALLOC);
@@ -140,12 +121,18 @@ pub static RECORD: Array<u32> = Array::with_max_entries(4, 0);
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+/// What those outside every instance hold of it, by origin; an instance's own share is in `INSTANCES`.
+#[map]
+pub static SHARES: Array<Share> = Array::with_max_entries(4, 0);
 /// Events handed to the ring buffer, per kind.
 #[map]
 pub static SUBMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 /// Events that found it full, per kind.
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
+/// What of `LOST` has been told, per kind: the daemon's own note, so that it is told once over all its restarts.
+#[map]
+pub static LOST_TOLD: Array<u64> = Array::with_max_entries(KINDS, 0);
 /// Slots of `event::Counter`.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);

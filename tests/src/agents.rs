@@ -66,7 +66,7 @@ impl Agents {
             settings: RECORD.into(),
             // A guest with BPF LSM is in lsm mode by itself.
             mode: (self.mode == "cgroup").then(|| self.mode.clone()),
-            scope: None,
+            ..Start::default()
         })?;
         let started = daemon.seen.iter().find(|event| event["kind"] == "daemon_started");
         let mode = started.map(|event| event["daemon"]["mode"].clone()).unwrap_or_default();

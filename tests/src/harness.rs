@@ -23,11 +23,14 @@ pub struct Start {
     pub mode: Option<String>,
     /// Look at this cgroup alone.
     pub scope: Option<PathBuf>,
+    /// Leave it in force when the daemon ends, until [`Daemon::detach`]; else it ends with the daemon.
+    pub pinned: bool,
 }
 
-/// A running daemon; dropping it ends it.
+/// A running daemon; dropping it ends it, and what it has left in force.
 pub struct Daemon {
     pub directory: PathBuf,
+    start: Start,
     child: Child,
     events: File,
     rest: String,
@@ -42,55 +45,55 @@ impl Daemon {
         fs::create_dir_all(directory.join("agents")).context("make the configuration's directory")?;
         fs::create_dir_all(directory.join("roles"))?;
         let this = directory.display();
+        let pins = if start.pinned { PIN_DIR } else { "off" };
         let settings = format!(
             "apiVersion: chaperone/v1\nkind: Daemon\nspec:\n  config_dir: {this}\n  state_dir: {this}/state\n  \
-             events_file: {this}/events.ndjson\n  control_socket: {this}/control.sock\n{}",
+             events_file: {this}/events.ndjson\n  control_socket: {this}/control.sock\n  pin_dir: {pins}\n{}",
             start.settings
         );
         fs::write(directory.join("chaperone.yaml"), settings)?;
         fs::write(directory.join("agents/all.yaml"), &start.documents)?;
-        let log = File::create(directory.join("daemon.log"))?;
-        let mut command = Command::new(program("chaperone")?);
-        command.arg("daemon").arg("--config").arg(&directory).args(["--metrics", "off"]);
-        if start.mode.as_deref() == Some("cgroup") {
-            command.args(["--mode", "cgroup"]);
-        }
-        if let Some(scope) = &start.scope {
-            command.arg("--scope").arg(scope);
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start chaperone daemon")?;
-        // As its unit has it: what it watches must not be able to starve it.
-        // SAFETY: takes numbers; a process that is gone already is seen below.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, child.id(), DAEMON_NICE) };
         let path = directory.join("events.ndjson");
-        let mut daemon = Self {
-            events: File::create_new(&path).or_else(|_| File::open(&path))?,
-            directory,
-            child,
-            rest: String::new(),
-            seen: Vec::new(),
-        };
+        File::create_new(&path).context("make the event file")?;
+        let events = File::open(&path)?;
+        let child = spawn(&directory, start, &program("chaperone")?, &[])?;
+        let mut daemon =
+            Self { events, directory, start: start.clone(), child, rest: String::new(), seen: Vec::new() };
+        daemon.wait_until_ready(0)?;
+        Ok(daemon)
+    }
+
+    /// Ends it without a word, as a crash does.
+    pub fn crash(&mut self) -> Result<()> {
+        self.child.kill().context("kill the daemon")?;
+        self.child.wait().context("wait for the daemon")?;
+        Ok(())
+    }
+
+    /// Starts it again after [`Self::crash`] or [`Self::stop`], from `program` if another one is given.
+    pub fn restart(&mut self, other: Option<&Path>, arguments: &[&str]) -> Result<()> {
+        self.read()?;
+        let from = self.seen.len();
+        let program = other.map_or_else(|| program("chaperone"), |other| Ok(other.to_path_buf()))?;
+        self.child = spawn(&self.directory, &self.start, &program, arguments)?;
+        self.wait_until_ready(from)
+    }
+
+    /// Waits for a `daemon_started` from the index on.
+    fn wait_until_ready(&mut self, from: usize) -> Result<()> {
         let end = Instant::now() + READY_MAX;
         loop {
-            daemon.events = File::open(&path)?;
-            daemon.rest.clear();
-            daemon.seen.clear();
-            daemon.read()?;
-            let started = daemon.seen.iter().find(|event| event["kind"] == "daemon_started");
+            self.read()?;
+            let started = self.seen[from..].iter().find(|event| event["kind"] == "daemon_started");
             if let Some(started) = started
-                && daemon.directory.join("control.sock").exists()
+                && self.directory.join("control.sock").exists()
             {
-                let (wanted, got) = (start.mode.as_deref(), started["daemon"]["mode"].as_str());
+                let (wanted, got) = (self.start.mode.as_deref(), started["daemon"]["mode"].as_str());
                 ensure!(wanted.is_none() || wanted == got, "the daemon runs in {got:?} mode, not {wanted:?}");
-                return Ok(daemon);
+                return Ok(());
             }
-            if daemon.child.try_wait()?.is_some() || Instant::now() > end {
-                bail!("the daemon did not get ready: {}", daemon.log());
+            if self.child.try_wait()?.is_some() || Instant::now() > end {
+                bail!("the daemon did not get ready: {}", self.log());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -189,6 +192,9 @@ impl Daemon {
 
     /// Ends it as systemd would.
     pub fn stop(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
         let end = Instant::now() + READY_MAX;
@@ -206,8 +212,33 @@ impl Drop for Daemon {
             drop(self.child.kill());
             drop(self.child.wait());
         }
+        if self.start.pinned {
+            drop(self.cli(&["detach"]));
+        }
         drop(fs::remove_dir_all(&self.directory));
     }
+}
+
+fn spawn(directory: &Path, start: &Start, program: &Path, arguments: &[&str]) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(directory.join("daemon.log"))?;
+    let mut command = Command::new(program);
+    command.arg("daemon").arg("--config").arg(directory).args(["--metrics", "off"]).args(arguments);
+    if start.mode.as_deref() == Some("cgroup") {
+        command.args(["--mode", "cgroup"]);
+    }
+    if let Some(scope) = &start.scope {
+        command.arg("--scope").arg(scope);
+    }
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("start chaperone daemon")?;
+    // As its unit has it: what it watches must not be able to starve it.
+    // SAFETY: takes numbers; a process that is gone already is seen by its end.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, child.id(), DAEMON_NICE) };
+    Ok(child)
 }
 
 /// A process that waits to be looked at: its argv carries a token, so that it is found whatever its pid namespace.
@@ -271,6 +302,8 @@ fn unique() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Where a daemon pins that is to outlive itself. Two at once would be in each other's way, here as elsewhere.
+const PIN_DIR: &str = "/sys/fs/bpf/chaperone";
 /// `Nice=` of deploy/systemd/chaperone.service.
 const DAEMON_NICE: i32 = -10;
 const READY_MAX: Duration = Duration::from_secs(240);

@@ -26,6 +26,9 @@ pub struct Args {
     /// Take cgroup mode although BPF LSM is there; `auto` takes the strongest that the host gives.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// Load the kernel programs anew although the same ones are attached; nothing passes meanwhile.
+    #[arg(long)]
+    anew: bool,
     /// Serve /metrics, /healthz and /readyz here; `off` for nowhere.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9669")]
     metrics: String,
@@ -55,7 +58,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
             anyhow::anyhow!("--metrics: `{address}` is neither an address such as 127.0.0.1:9669 nor `off`")
         })?),
     };
-    let kernel = kernel::Options { scope: args.scope, without_lsm: args.mode == Mode::Cgroup };
+    let kernel =
+        kernel::Options { scope: args.scope, without_lsm: args.mode == Mode::Cgroup, anew: args.anew };
     // One thread: the pipeline owns all state, and what waits beside it is I/O.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon::run(Options { config, kernel, metrics }))?;

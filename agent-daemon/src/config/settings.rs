@@ -21,6 +21,11 @@ pub struct Config {
     pub config_dir: PathBuf,
     /// What the program itself makes and must find again.
     pub state_dir: PathBuf,
+    /// Where maps and links are pinned, so that what is enforced outlives the daemon; a directory of a BPF file system.
+    /// `off`: it ends with the daemon.
+    #[serde(serialize_with = "path_or_off")]
+    #[schemars(with = "String")]
+    pub pin_dir: Option<PathBuf>,
     /// Events, one JSON object a line.
     pub events_file: PathBuf,
     /// At this size the events file is renamed to `….1` and begun anew; 0 for never.
@@ -66,6 +71,7 @@ impl Default for Config {
         Self {
             config_dir: "/etc/chaperone".into(),
             state_dir: "/var/lib/chaperone".into(),
+            pin_dir: Some("/sys/fs/bpf/chaperone".into()),
             events_file: "/var/log/chaperone/events.ndjson".into(),
             events_file_bytes_max: 256 << 20,
             control_socket: "/run/chaperone/control.sock".into(),
@@ -132,6 +138,13 @@ pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
             *setting = path;
         }
     }
+    if let Some(node) = fields.get("pin_dir") {
+        config.pin_dir = match fields::text(node, "pin_dir", problems).as_deref() {
+            Some(OFF) => None,
+            Some(_) => absolute(node, "pin_dir", problems),
+            None => config.pin_dir,
+        };
+    }
     if let Some(node) = fields.get("events_file_bytes_max") {
         let bytes = fields::number(node, "events_file_bytes_max", 0, u64::MAX, problems)?;
         config.events_file_bytes_max = bytes;
@@ -181,6 +194,10 @@ fn record(node: &Node, record: &mut Record, problems: &mut Problems) {
     fields.finish(problems);
 }
 
+fn path_or_off<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().unwrap_or(Path::new(OFF)).serialize(serializer)
+}
+
 fn absolute(node: &Node, what: &'static str, problems: &mut Problems) -> Option<PathBuf> {
     let text = fields::text(node, what, problems)?;
     if text.starts_with('/') {
@@ -224,5 +241,6 @@ const LOGIN_PROGRAMS: &[&str] = &[
     "/usr/lib/openssh/sshd-session",
     "/usr/libexec/openssh/sshd-session",
 ];
+const OFF: &str = "off";
 const EVENTS_FILE_BYTES_MIN: u64 = 1 << 20;
 const MASK_WORD_BYTES_MIN: usize = 3;

@@ -18,6 +18,14 @@ pub struct Daemon {
     pub kernel: Box<str>,
     pub agents: usize,
     pub roles: usize,
+    /// What it found in force when it started: `nothing`, the programs of the `same_build`, or those of an
+    /// `other_build`, which it has replaced.
+    pub took_over: Box<str>,
+    /// Live instances.
+    pub instances: usize,
+    /// Why what is enforced ends with the daemon; absent where it does not.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub unpinned: Box<str>,
 }
 
 /// A change of configuration, or the refusal of one.

@@ -1,4 +1,5 @@
-//! Loading and attaching: which programs each mode needs, and how the mode is found.
+//! Loading and attaching: which programs each mode needs, how the mode is found, and how one build takes over from
+//! another without a gap.
 
 use std::{
     fs::File,
@@ -6,13 +7,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agent_common::contract::CONTRACT;
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{CgroupAttachMode, Program},
+    programs::{CgroupAttachMode, Program, links::FdLink},
 };
+use tracing::warn;
 
-use super::{KernelMode, offsets::Layout};
+use super::{
+    KernelMode,
+    offsets::Layout,
+    pins::{self, Pins},
+    raw::Maps,
+};
 use crate::identity::naming::cgroup_root;
 
 /// The kernel programs, built with this binary.
@@ -35,6 +43,35 @@ const LSM: &[&str] = &[
 ];
 /// Refuse at the cgroup.
 const CGROUP: &[&str] = &["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_create"];
+/// Maps that outlive the daemon: all but the programs' own work areas.
+const MAPS: &[&str] = &[
+    "AGENT_TASKS",
+    "BASENAMES",
+    "CGROUPS",
+    "CGROUP_NAMES",
+    "CGROUP_PATHS",
+    "COUNTERS",
+    "EVENTS",
+    "EXACT_RULES",
+    "EXEC_IDS",
+    "FILES",
+    "FLOWS",
+    "INSTANCES",
+    "LABELS",
+    "LOST",
+    "LOST_TOLD",
+    "OWNERS",
+    "PATHS",
+    "PREFIX_RULES",
+    "RECORD",
+    "ROLES",
+    "RUNS",
+    "SEEDS",
+    "SHARES",
+    "SOCKET_RULES",
+    "SUBMITTED",
+    "UNIX_RULES",
+];
 
 /// Where the kernel lists its active security modules.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
@@ -46,33 +83,59 @@ pub struct Options {
     pub scope: Option<PathBuf>,
     /// Take cgroup mode although BPF LSM is there.
     pub without_lsm: bool,
+    /// Load the programs anew although the same ones are attached.
+    pub anew: bool,
 }
 
-/// What was loaded.
-pub struct Attached {
-    pub ebpf: Ebpf,
+/// Programs that are loaded, or were found attached.
+pub struct Programs {
     pub mode: KernelMode,
     /// Why it is not lsm mode; empty in lsm mode.
     pub reason: String,
+    pins: Option<Pins>,
+    /// Why nothing is pinned; empty when it is.
+    pub unpinned: String,
+    /// What was attached when we came.
+    pub adopted: Adopted,
+    /// Holds programs and links where nothing is pinned, and programs until they are attached.
+    ebpf: Option<Ebpf>,
+    names: Vec<&'static str>,
+    root: PathBuf,
 }
 
-/// Loads and attaches the programs of the strongest mode that the host gives.
-pub fn attach(options: &Options) -> Result<Attached> {
+/// What a daemon finds of the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// Nothing was attached.
+    Nothing,
+    /// The same build: programs and maps go on as they are.
+    Same,
+    /// Another build, whose programs are replaced one by one; over the same maps where the contract is the same.
+    Other,
+}
+
+/// Values that the programs are given before loading.
+struct Given {
+    layout: Layout,
+    mode: KernelMode,
+    mnt_ns: u32,
+    scope: (u32, u32),
+}
+
+/// Finds or loads the programs of the strongest mode that the host gives. `pin_dir` is where they outlive the daemon.
+pub fn prepare(options: &Options, pin_dir: Option<&Path>) -> Result<Programs> {
     let layout = Layout::of_running_kernel()?;
-    let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
     let reason = if options.without_lsm { "asked for with --mode cgroup".to_string() } else { lsm_missing() };
-    if reason.is_empty() {
-        match attach_as(KernelMode::Lsm, &layout, &btf, options) {
-            Ok(ebpf) => return Ok(Attached { ebpf, mode: KernelMode::Lsm, reason }),
-            Err(error) => {
-                let reason = format!("BPF LSM is active but its programs were refused: {error:#}");
-                let ebpf = attach_as(KernelMode::Cgroup, &layout, &btf, options)?;
-                return Ok(Attached { ebpf, mode: KernelMode::Cgroup, reason });
-            }
-        }
+    if !reason.is_empty() {
+        return prepare_as(KernelMode::Cgroup, reason, layout, options, pin_dir);
     }
-    let ebpf = attach_as(KernelMode::Cgroup, &layout, &btf, options)?;
-    Ok(Attached { ebpf, mode: KernelMode::Cgroup, reason })
+    prepare_as(KernelMode::Lsm, reason, layout, options, pin_dir).or_else(|error| {
+        if error.is::<pins::Taken>() {
+            return Err(error);
+        }
+        let reason = format!("BPF LSM is active but its programs were refused: {error:#}");
+        prepare_as(KernelMode::Cgroup, reason, layout, options, pin_dir)
+    })
 }
 
 /// Why BPF LSM cannot be used; empty when it can.
@@ -84,48 +147,132 @@ fn lsm_missing() -> String {
     }
 }
 
-fn attach_as(mode: KernelMode, layout: &Layout, btf: &Btf, options: &Options) -> Result<Ebpf> {
-    let root = match &options.scope {
-        Some(scope) => scope.clone(),
-        None => cgroup_root()?,
-    };
-    let (level, id) = match &options.scope {
-        Some(scope) => scope_of(scope)?,
-        None => (0, 0),
+fn prepare_as(
+    mode: KernelMode,
+    reason: String,
+    layout: Layout,
+    options: &Options,
+    pin_dir: Option<&Path>,
+) -> Result<Programs> {
+    let (root, scope) = match &options.scope {
+        Some(scope) => (scope.clone(), scope_of(scope)?),
+        None => (cgroup_root()?, (0, 0)),
     };
     // The host's mounts, also when the daemon itself runs in a container with the host's pids.
     // Where init may not be looked at (a daemon with fewer capabilities than init), our own, in which paths are resolved.
-    let host_mnt_ns = std::fs::metadata("/proc/1/ns/mnt")
+    let mnt_ns = std::fs::metadata("/proc/1/ns/mnt")
         .or_else(|_| std::fs::metadata("/proc/self/ns/mnt"))
         .context("read the mount namespace in which paths identify agents")?
         .ino() as u32;
-    let offsets = bytemuck::bytes_of(&layout.offsets);
-    let cgroup_mode = u32::from(mode == KernelMode::Cgroup).to_ne_bytes();
-    let (upid, mnt) = (layout.upid_bytes.to_ne_bytes(), host_mnt_ns.to_ne_bytes());
-    let (level, id) = (level.to_ne_bytes(), id.to_ne_bytes());
-    let mut ebpf = EbpfLoader::new()
-        .btf(Some(btf))
-        .allow_unsupported_maps()
-        .override_global("OFFSETS", offsets, true)
-        .override_global("CGROUP_MODE", &cgroup_mode[..], true)
-        .override_global("HOST_MNT_NS", &mnt[..], true)
-        .override_global("UPID_BYTES", &upid[..], true)
-        .override_global("SCOPE_LEVEL", &level[..], true)
-        .override_global("SCOPE_ID", &id[..], true)
-        .load(OBJECT)
-        .context("load the kernel object")?;
+    let given = Given { layout, mode, mnt_ns, scope };
     let names = match mode {
         KernelMode::Lsm => [LSM, FOLLOW].concat(),
         KernelMode::Cgroup => [CGROUP, FOLLOW].concat(),
     };
-    for name in &names {
-        load(&mut ebpf, name, btf).with_context(|| format!("load {name}"))?;
+    let (pins, unpinned) = match pin_dir {
+        None => (None, "pin_dir is off".to_string()),
+        Some(directory) => match Pins::open(directory, given.contract(), given.build(options.anew)) {
+            Ok(pins) => (Some(pins), String::new()),
+            Err(error) if error.is::<pins::Taken>() => return Err(error),
+            Err(error) => {
+                let why = format!("{error:#}");
+                warn!("nothing outlives the daemon: {why}");
+                (None, why)
+            }
+        },
+    };
+    let adopted = match &pins {
+        Some(pins) if pins.has_all(&names) => Adopted::Same,
+        Some(pins) if pins.has_any() => Adopted::Other,
+        _ => Adopted::Nothing,
+    };
+    let ebpf = if adopted == Adopted::Same { None } else { Some(given.load(&names, pins.as_ref())?) };
+    Ok(Programs { mode, reason, pins, unpinned, adopted, ebpf, names, root })
+}
+
+impl Given {
+    /// What maps are shared by: the layout, and who is looked at how.
+    fn contract(&self) -> u64 {
+        let (level, id) = self.scope;
+        let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id)];
+        pins::build_number(&[bytemuck::cast_slice(&parts)])
     }
-    // Refusing first: a task that is followed but not yet judged would be a gap.
-    for name in &names {
-        attach_one(&mut ebpf, name, &root).with_context(|| format!("attach {name}"))?;
+
+    /// `anew` makes it a build of its own.
+    fn build(&self, anew: bool) -> u64 {
+        let nonce = if anew { std::process::id() } else { 0 };
+        let numbers = [self.layout.upid_bytes, self.mnt_ns, nonce];
+        pins::build_number(&[
+            OBJECT,
+            bytemuck::bytes_of(&self.layout.offsets),
+            bytemuck::cast_slice(&numbers),
+        ])
     }
-    Ok(ebpf)
+
+    fn load(&self, names: &[&str], pins: Option<&Pins>) -> Result<Ebpf> {
+        let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+        let cgroup_mode = u32::from(self.mode == KernelMode::Cgroup).to_ne_bytes();
+        let (upid, mnt) = (self.layout.upid_bytes.to_ne_bytes(), self.mnt_ns.to_ne_bytes());
+        let (level, id) = (self.scope.0.to_ne_bytes(), self.scope.1.to_ne_bytes());
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(Some(&btf))
+            .allow_unsupported_maps()
+            .override_global("OFFSETS", bytemuck::bytes_of(&self.layout.offsets), true)
+            .override_global("CGROUP_MODE", &cgroup_mode[..], true)
+            .override_global("HOST_MNT_NS", &mnt[..], true)
+            .override_global("UPID_BYTES", &upid[..], true)
+            .override_global("SCOPE_LEVEL", &level[..], true)
+            .override_global("SCOPE_ID", &id[..], true);
+        if let Some(pins) = pins {
+            for map in MAPS {
+                loader.map_pin_path(map, pins.map(map));
+            }
+        }
+        let mut ebpf = loader.load(OBJECT).context("load the kernel object")?;
+        for name in names {
+            load(&mut ebpf, name, &btf).with_context(|| format!("load {name}"))?;
+        }
+        Ok(ebpf)
+    }
+}
+
+impl Programs {
+    /// Where the maps are taken from.
+    pub fn maps(&mut self) -> Result<Maps<'_>> {
+        match (&mut self.ebpf, &self.pins) {
+            (Some(ebpf), _) => Ok(Maps::Loaded(ebpf)),
+            (None, Some(pins)) => Ok(Maps::Pinned(pins)),
+            (None, None) => bail!("neither loaded nor pinned"),
+        }
+    }
+
+    /// Attaches what is not attached yet. Each program of ours is attached before its predecessor is detached: while
+    /// both are, both give the verdict, and what one has labelled the other leaves alone.
+    pub fn attach(&mut self) -> Result<()> {
+        let Some(ebpf) = &mut self.ebpf else { return Ok(()) };
+        // Refusing first: a task that is followed but not yet judged would be a gap.
+        for name in &self.names {
+            // A start that did not come to its end may have attached some.
+            if !self.pins.as_ref().is_some_and(|pins| pins.link(name).exists()) {
+                attach_one(ebpf, name, &self.root, self.pins.as_ref())
+                    .with_context(|| format!("attach {name}"))?;
+            }
+            if let Some(pins) = &self.pins {
+                pins.succeed(name)?;
+            }
+        }
+        if self.pins.is_some() {
+            // The links have them.
+            self.ebpf = None;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what other builds have left; call when all that runs is labelled.
+    pub fn retire_others(&self) -> Result<()> {
+        self.pins.as_ref().map_or(Ok(()), Pins::retire_others)
+    }
 }
 
 fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<()> {
@@ -139,23 +286,29 @@ fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<()> {
     Ok(())
 }
 
-fn attach_one(ebpf: &mut Ebpf, name: &str, root: &Path) -> Result<()> {
+/// Attaches a program by a link; pinned, the link is the kernel's, else it lives as long as `ebpf`.
+fn attach_one(ebpf: &mut Ebpf, name: &str, root: &Path, pins: Option<&Pins>) -> Result<()> {
     // Links take no flags and always leave other programs at the cgroup.
     let cgroup = || File::open(root).with_context(|| format!("open {}", root.display()));
-    match ebpf.program_mut(name).context("not in the kernel object")? {
-        Program::Lsm(program) => {
-            program.attach()?;
-        }
-        Program::BtfTracePoint(program) => {
-            program.attach()?;
-        }
-        Program::CgroupSockAddr(program) => {
-            program.attach(cgroup()?, CgroupAttachMode::Single)?;
-        }
-        Program::CgroupSock(program) => {
-            program.attach(cgroup()?, CgroupAttachMode::Single)?;
-        }
+    macro_rules! attach {
+        ($program:expr, $($argument:expr),*) => {{
+            let link = $program.attach($($argument),*)?;
+            match pins {
+                None => None,
+                Some(_) => Some(FdLink::try_from($program.take_link(link)?)?),
+            }
+        }};
+    }
+    let link = match ebpf.program_mut(name).context("not in the kernel object")? {
+        Program::Lsm(program) => attach!(program,),
+        Program::BtfTracePoint(program) => attach!(program,),
+        Program::CgroupSockAddr(program) => attach!(program, cgroup()?, CgroupAttachMode::Single),
+        Program::CgroupSock(program) => attach!(program, cgroup()?, CgroupAttachMode::Single),
         other => bail!("has an unexpected type {:?}", other.prog_type()),
+    };
+    if let (Some(link), Some(pins)) = (link, pins) {
+        let path = pins.link(name);
+        link.pin(&path).with_context(|| format!("pin {}", path.display()))?;
     }
     Ok(())
 }

@@ -7,7 +7,29 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key},
 };
+
+use super::pins::Pins;
 use bytemuck::{Pod, Zeroable};
+
+/// Where maps come from: the object that was just loaded, or the pins of a daemon before this one.
+pub enum Maps<'a> {
+    Loaded(&'a mut Ebpf),
+    Pinned(&'a Pins),
+}
+
+impl Maps<'_> {
+    pub fn take(&mut self, name: &str) -> Result<Map> {
+        match self {
+            Self::Loaded(ebpf) => {
+                ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
+            }
+            Self::Pinned(pins) => {
+                let open = || Map::from_map_data(MapData::from_pin(pins.map(name))?);
+                open().with_context(|| format!("open the pinned map {name}"))
+            }
+        }
+    }
+}
 
 /// A struct of the contract as aya takes it.
 #[repr(transparent)]
@@ -24,8 +46,8 @@ pub struct Hash<K: Pod, V: Pod> {
 }
 
 impl<K: Pod, V: Pod> Hash<K, V> {
-    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
-        let map = HashMap::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?;
+    pub fn take(maps: &mut Maps<'_>, name: &'static str) -> Result<Self> {
+        let map = HashMap::try_from(maps.take(name)?).with_context(|| format!("open map {name}"))?;
         Ok(Self { map, name })
     }
 
@@ -69,8 +91,8 @@ pub struct Trie<K: Pod, V: Pod> {
 }
 
 impl<K: Pod, V: Pod> Trie<K, V> {
-    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
-        let map = LpmTrie::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?;
+    pub fn take(maps: &mut Maps<'_>, name: &'static str) -> Result<Self> {
+        let map = LpmTrie::try_from(maps.take(name)?).with_context(|| format!("open map {name}"))?;
         Ok(Self { map, name })
     }
 
@@ -86,14 +108,20 @@ impl<K: Pod, V: Pod> Trie<K, V> {
             Err(error) => Err(error).with_context(|| format!("remove from map {}", self.name)),
         }
     }
+
+    /// All entries, with the length of each prefix.
+    pub fn entries(&self) -> Vec<((u32, K), V)> {
+        let entries = self.map.iter().filter_map(Result::ok);
+        entries.map(|(key, Raw(value))| ((key.prefix_len(), key.data().0), value)).collect()
+    }
 }
 
 /// Sums the per-CPU slots of a counter array.
 pub struct Counts(PerCpuArray<MapData, u64>);
 
 impl Counts {
-    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
-        Ok(Self(PerCpuArray::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?))
+    pub fn take(maps: &mut Maps<'_>, name: &'static str) -> Result<Self> {
+        Ok(Self(PerCpuArray::try_from(maps.take(name)?).with_context(|| format!("open map {name}"))?))
     }
 
     pub fn get(&self, slot: u32) -> Result<u64> {
@@ -102,14 +130,18 @@ impl Counts {
 }
 
 /// An array of numbers.
-pub struct Slots(Array<MapData, u32>);
+pub struct Slots<T: aya::Pod>(Array<MapData, T>);
 
-impl Slots {
-    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
-        Ok(Self(Array::try_from(take(ebpf, name)?).with_context(|| format!("open map {name}"))?))
+impl<T: aya::Pod> Slots<T> {
+    pub fn take(maps: &mut Maps<'_>, name: &'static str) -> Result<Self> {
+        Ok(Self(Array::try_from(maps.take(name)?).with_context(|| format!("open map {name}"))?))
     }
 
-    pub fn set(&mut self, slot: u32, value: u32) -> Result<()> {
+    pub fn get(&self, slot: u32) -> Result<T> {
+        self.0.get(&slot, 0).context("read a setting")
+    }
+
+    pub fn set(&mut self, slot: u32, value: T) -> Result<()> {
         self.0.set(slot, value, 0).context("write a setting")
     }
 }
@@ -118,8 +150,8 @@ impl Slots {
 pub struct TaskStorage(MapData);
 
 impl TaskStorage {
-    pub fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self> {
-        match take(ebpf, name)? {
+    pub fn take(maps: &mut Maps<'_>, name: &'static str) -> Result<Self> {
+        match maps.take(name)? {
             Map::Unsupported(data) => Ok(Self(data)),
             _ => Err(anyhow!("map {name} is not task storage")),
         }
@@ -168,8 +200,4 @@ fn pidfd(pid: u32) -> Option<std::os::fd::OwnedFd> {
     let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
     // SAFETY: a descriptor that the kernel has just given to this process.
     (fd >= 0).then(|| unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
 }

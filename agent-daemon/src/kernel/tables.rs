@@ -1,31 +1,24 @@
 //! The only writer of policy and identity maps.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use agent_common::{
-    identity::{Basename, CgroupName, FileKey, Match},
+    identity::{Basename, CgroupAgent, CgroupName, FileKey, Match},
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 use anyhow::Result;
-use aya::Ebpf;
-use bytemuck::{Pod, Zeroable};
 
-use super::raw::{Hash, Trie};
+use super::raw::{Hash, Maps, Trie};
 use crate::{
     identity::{
         identified::{Identities, resolve},
         registry::Registry,
     },
-    policy::table::Table,
+    policy::table::{Names, Table},
 };
-
-/// The value of `CGROUPS`, as `agent-ebpf/src/maps.rs` has it.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct CgroupAgent {
-    pub found: Match,
-    pub instance: u64,
-}
 
 /// The maps that this file writes.
 pub struct Tables {
@@ -45,22 +38,52 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        Ok(Self {
-            roles: Hash::take(ebpf, "ROLES")?,
-            exact: Hash::take(ebpf, "EXACT_RULES")?,
-            prefixes: Trie::take(ebpf, "PREFIX_RULES")?,
-            unix: Trie::take(ebpf, "UNIX_RULES")?,
-            sockets: Hash::take(ebpf, "SOCKET_RULES")?,
-            files: Hash::take(ebpf, "FILES")?,
-            paths: Hash::take(ebpf, "PATHS")?,
-            basenames: Hash::take(ebpf, "BASENAMES")?,
-            cgroup_names: Hash::take(ebpf, "CGROUP_NAMES")?,
-            cgroup_paths: Hash::take(ebpf, "CGROUP_PATHS")?,
-            cgroups: Hash::take(ebpf, "CGROUPS")?,
+    /// Opens the maps. What is in them, after a daemon before this one, counts as in force.
+    pub fn take(maps: &mut Maps<'_>) -> Result<Self> {
+        let mut tables = Self {
+            roles: Hash::take(maps, "ROLES")?,
+            exact: Hash::take(maps, "EXACT_RULES")?,
+            prefixes: Trie::take(maps, "PREFIX_RULES")?,
+            unix: Trie::take(maps, "UNIX_RULES")?,
+            sockets: Hash::take(maps, "SOCKET_RULES")?,
+            files: Hash::take(maps, "FILES")?,
+            paths: Hash::take(maps, "PATHS")?,
+            basenames: Hash::take(maps, "BASENAMES")?,
+            cgroup_names: Hash::take(maps, "CGROUP_NAMES")?,
+            cgroup_paths: Hash::take(maps, "CGROUP_PATHS")?,
+            cgroups: Hash::take(maps, "CGROUPS")?,
             in_force: Table::default(),
             identified: Identities::default(),
-        })
+        };
+        tables.adopt();
+        Ok(tables)
+    }
+
+    fn adopt(&mut self) {
+        self.in_force = Table {
+            roles: self.roles.entries().into_iter().collect(),
+            exact: self.exact.entries().into_iter().collect(),
+            prefixes: self.prefixes.entries().into_iter().collect(),
+            unix: self.unix.entries().into_iter().collect(),
+            sockets: self.sockets.entries().into_iter().collect(),
+            names: Names::default(),
+        };
+        let files = self.files.entries().into_iter();
+        let cgroups = self.cgroups.entries().into_iter();
+        self.identified = Identities {
+            files: files.map(|(key, found)| ((key.ino, key.dev), found)).collect(),
+            paths: self.paths.entries().into_iter().collect(),
+            basenames: self.basenames.entries().into_iter().map(|(name, _)| name.0).collect(),
+            cgroup_names: self
+                .cgroup_names
+                .entries()
+                .into_iter()
+                .map(|(name, found)| (name.0, found))
+                .collect(),
+            cgroup_paths: self.cgroup_paths.entries().into_iter().collect(),
+            cgroups: cgroups.map(|(id, entry)| (id, entry.found)).collect(),
+            watched: BTreeSet::new(),
+        };
     }
 
     /// Puts a policy in force: its rules are written beside the old ones, then each role is pointed at them with one

@@ -16,6 +16,16 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// Of a daemon that comes after others: what they have told is not told again.
+    pub fn after(told: BTreeMap<String, u64>) -> Self {
+        Self { ring: told, ..Self::default() }
+    }
+
+    /// Event kind → how many lost in the kernel have been told.
+    pub fn told(&self) -> &BTreeMap<String, u64> {
+        &self.ring
+    }
+
     /// What the totals have grown by; they are remembered as told.
     pub fn since_last(
         &mut self,

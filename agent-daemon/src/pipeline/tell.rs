@@ -11,6 +11,7 @@ use crate::{
         word::{Evidence, ExecId, InstanceId, Word},
     },
     identity::discovery::Running,
+    kernel::Adopted,
 };
 
 impl Pipeline {
@@ -40,6 +41,14 @@ impl Pipeline {
             kernel: host::kernel_release().into(),
             agents: self.in_force.agents(),
             roles: self.in_force.roles(),
+            took_over: match self.kernel.adopted() {
+                Adopted::Nothing => "nothing",
+                Adopted::Same => "same_build",
+                Adopted::Other => "other_build",
+            }
+            .into(),
+            instances: self.kernel.instances().map_or(0, |instances| instances.len()),
+            unpinned: self.kernel.unpinned().into(),
         };
         self.line.tell_now(Event { kind, daemon: Some(daemon), ..Event::default() });
     }

@@ -9,7 +9,7 @@ use agent_common::{
         process::{CgroupCreated, Exit, Fork},
         record, text_flags,
     },
-    identity::{CgroupName, Label, Match},
+    identity::{CgroupAgent, CgroupName, Label, Match, evidence},
     limits::{CGROUP_NAME_BYTES, PATH_BYTES_KEPT, PATH_BYTES_MAX},
 };
 use aya_ebpf::{
@@ -20,7 +20,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Ptr, offset},
-    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUP_PATHS, CGROUPS, CgroupAgent, RUNS, SEEDS},
+    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUP_PATHS, CGROUPS, RUNS, SEEDS},
     path, subject,
 };
 
@@ -35,6 +35,10 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     let child: Ptr = ctx.arg::<*const u8>(0);
     let flags: u64 = ctx.arg(1);
     if !kernel::in_scope() {
+        return 0;
+    }
+    if subject::label_of(child).is_some() {
+        // Another build's program, which this one takes over from, has seen the birth.
         return 0;
     }
     let Some(parent) = subject::current() else {
@@ -55,7 +59,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         };
         emit::head(&mut event.header, Kind::Fork, size_of::<Fork>());
         subject::describe(&mut event.header.subject, &label);
-        emit::submit_fixed(&event, Kind::Fork, label.instance);
+        emit::submit_fixed(&event, Kind::Fork, &label);
     }
     0
 }
@@ -69,6 +73,13 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if !kernel::in_scope() {
         return 0;
     }
+    let label = subject::label_of(task);
+    if let Some(label) = &label
+        && label.evidence & evidence::LEFT != 0
+    {
+        // As in task_newtask.
+        return 0;
+    }
     emit::count(Counter::TasksEnded);
     // SAFETY: takes nothing.
     let ids = unsafe { bpf_get_current_pid_tgid() };
@@ -78,12 +89,13 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         // A request whose exec failed must not wait for the next process of this number.
         let _ = RUNS.remove(&pid);
     }
-    let Some(label) = subject::label_of(task) else {
+    let Some(label) = label else {
         if last {
             let _ = SEEDS.remove(&pid);
         }
         return 0;
     };
+    label.evidence |= evidence::LEFT;
     let mut ended = false;
     if label.instance != 0 {
         ended = subject::leave(label.instance);
@@ -91,7 +103,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
             let _ = AGENT_TASKS.remove(&tid);
         }
     }
-    if last && label.evidence & agent_common::identity::evidence::SEEDED != 0 {
+    if last && label.evidence & evidence::SEEDED != 0 {
         let _ = SEEDS.remove(&pid);
     }
     if (last || ended) && emit::recorded(label.origin, record::EXIT) {
@@ -102,7 +114,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         };
         emit::head(&mut event.header, Kind::Exit, size_of::<Exit>());
         subject::describe(&mut event.header.subject, label);
-        emit::submit_fixed(&event, Kind::Exit, label.instance);
+        emit::submit_fixed(&event, Kind::Exit, label);
     }
     0
 }
@@ -182,7 +194,7 @@ fn tell_cgroup(id: u64, path: Ptr) {
     };
     let bytes = size_of::<CgroupCreated>() + (path::opaque(kept) & 0x3ff);
     emit::head(&mut created.header, Kind::Cgroup, bytes);
-    emit::submit((&raw const *created).cast(), bytes, Kind::Cgroup, label.instance);
+    emit::submit((&raw const *created).cast(), bytes, Kind::Cgroup, &label);
     emit::release(scratch);
 }
 

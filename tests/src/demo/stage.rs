@@ -186,7 +186,7 @@ impl Stage {
             let settings = format!(
                 "apiVersion: chaperone/v1\nkind: Daemon\nspec:\n  config_dir: {ours}/etc/chaperone\n  state_dir: \
                  {ours}/var/lib/chaperone\n  events_file: {ours}/var/log/chaperone/events.ndjson\n  \
-                 control_socket: {ours}/run/control.sock\n"
+                 control_socket: {ours}/run/control.sock\n  pin_dir: off\n"
             );
             fs::write(self.config.join("chaperone.yaml"), settings)?;
             fs::create_dir_all(format!("{ours}/run"))?;

@@ -2,7 +2,7 @@
 
 use agent_common::{
     event::net::{Op, Unix},
-    identity::{Label, Origin},
+    identity::{Label, Origin, Owner},
     limits::UNIX_PATH_BYTES,
     rule::{Class, UNIX_NAME_BYTES},
     verdict::{self, Hits},
@@ -19,7 +19,7 @@ use crate::{
     emit::{self, Scratch},
     enforce,
     kernel::{self, Ptr, offset},
-    maps::{OWNERS, Owner},
+    maps::OWNERS,
     path, rules, subject,
 };
 

@@ -6,7 +6,7 @@ use agent_common::{
         process::{Exec, Namespaces, exec_flags},
         record, text_flags,
     },
-    identity::{Instance, Label, Match, Origin, Recognised, evidence, match_flags},
+    identity::{Instance, Label, Match, Origin, Recognised, Share, evidence, match_flags},
     limits,
 };
 use aya_ebpf::{
@@ -52,6 +52,12 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
             }
         }
     };
+    let execs = kernel::load::<u32>(task, offset!(task_execs));
+    if label.execs == execs {
+        // Another build's program, which this one takes over from, has committed this exec.
+        return 0;
+    }
+    label.execs = execs;
     if kernel::cgroup_mode() {
         let (before, now) = (ctx.arg::<i32>(1) as u32, kernel::load::<u32>(task, offset!(task_pid)));
         if before != now {
@@ -189,6 +195,7 @@ fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32)
         started_ns: unsafe { bpf_ktime_get_boot_ns() },
         tasks: 0,
         lost: 0,
+        share: Share::NONE,
         agent: found.agent,
         role: found.role,
         root_pid: pid,
@@ -270,7 +277,7 @@ fn tell(
 
     let bytes = size_of::<Exec>() + (path::opaque(at) & 0xfff);
     emit::head(&mut exec.header, Kind::Exec, bytes);
-    emit::submit((&raw const *exec).cast(), bytes, Kind::Exec, label.instance);
+    emit::submit((&raw const *exec).cast(), bytes, Kind::Exec, label);
 }
 
 #[inline(always)]

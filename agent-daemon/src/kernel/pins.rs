@@ -1,0 +1,166 @@
+//! What outlives the daemon: maps and links, pinned in a BPF file system.
+//!
+//! ```text
+//! /sys/fs/bpf/chaperone/            locked by the daemon that runs
+//!   CONTRACT/maps/NAME              shared by all builds with this contract
+//!   CONTRACT/links/BUILD/PROGRAM    what one build has attached
+//! ```
+//! A link keeps its program and the program's maps, so programs are not pinned themselves. What was pinned is in force
+//! until it is unlinked, whoever lives; a daemon that dies half way leaves directories that the next one completes.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use agent_common::identity::hash_bytes;
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+/// Where the kernel's documentation and everybody else mounts it.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// The pins belong to a daemon that runs.
+#[derive(Debug, thiserror::Error)]
+#[error("another daemon has what is pinned in {}; end it first", .0.display())]
+pub struct Taken(PathBuf);
+
+/// The pins of one contract and build.
+pub struct Pins {
+    root: PathBuf,
+    contract: PathBuf,
+    links: PathBuf,
+    /// Held while the daemon lives: two would fight over the links.
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Opens, or makes, the directories below `root`.
+    ///
+    /// # Errors
+    /// When `root` is not in a BPF file system and none can be mounted, or another daemon has it.
+    pub fn open(root: &Path, contract: u64, build: u64) -> Result<Self> {
+        let lock = lock(root)?;
+        let contract = root.join(format!("{contract:016x}"));
+        let links = contract.join("links").join(format!("{build:016x}"));
+        make(&contract.join("maps"))?;
+        make(&links)?;
+        Ok(Self { root: root.into(), contract, links, _lock: lock })
+    }
+
+    pub fn map(&self, name: &str) -> PathBuf {
+        // bpffs takes no dots, and has no reason to.
+        self.contract.join("maps").join(name)
+    }
+
+    pub fn link(&self, program: &str) -> PathBuf {
+        self.links.join(program)
+    }
+
+    /// Whether all of these programs are attached by this very build.
+    pub fn has_all(&self, programs: &[&str]) -> bool {
+        programs.iter().all(|program| self.link(program).exists())
+    }
+
+    /// Whether anything is attached: by this build, by another, or by one with another contract.
+    pub fn has_any(&self) -> bool {
+        entries(&self.root)
+            .iter()
+            .any(|contract| entries(&contract.join("links")).iter().any(|build| !entries(build).is_empty()))
+    }
+
+    /// Unlinks what other builds with this contract have attached under a program's name, which this one now does.
+    pub fn succeed(&self, program: &str) -> Result<()> {
+        for build in entries(&self.contract.join("links")).iter().filter(|build| **build != self.links) {
+            let link = build.join(program);
+            if link.exists() {
+                fs::remove_file(&link).with_context(|| format!("unlink {}", link.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlinks whatever is not of this contract and build.
+    pub fn retire_others(&self) -> Result<()> {
+        for build in entries(&self.contract.join("links")).iter().filter(|build| **build != self.links) {
+            remove(build)?;
+        }
+        for contract in entries(&self.root).iter().filter(|contract| **contract != self.contract) {
+            remove(contract)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes everything: from then on nothing is followed and nothing refused. Whether there was anything.
+///
+/// # Errors
+/// When a daemon runs, or something cannot be unlinked.
+pub fn remove_all(root: &Path) -> Result<bool> {
+    if !root.exists() {
+        return Ok(false);
+    }
+    let _lock = lock(root)?;
+    remove(root)?;
+    Ok(true)
+}
+
+/// A number for the build that attaches: its programs and all that they were given before loading.
+pub fn build_number(parts: &[&[u8]]) -> u64 {
+    let each: Vec<u8> = parts.iter().flat_map(|part| hash_bytes(part).to_le_bytes()).collect();
+    hash_bytes(&each)
+}
+
+fn lock(root: &Path) -> Result<Flock<File>> {
+    mount_below(root)?;
+    make(root)?;
+    let directory = File::open(root).with_context(|| format!("open {}", root.display()))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => Taken(root.into()).into(),
+        other => anyhow::Error::new(other).context(format!("lock {}", root.display())),
+    })
+}
+
+/// Sees to it that `root` is in a BPF file system.
+fn mount_below(root: &Path) -> Result<()> {
+    let mut there = root;
+    while !there.exists() {
+        there = there.parent().context("a pin directory has an absolute path")?;
+    }
+    let of = |path: &Path| statfs(path).with_context(|| format!("look at {}", path.display()));
+    if of(there)?.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    if !root.starts_with(BPFFS) || !Path::new(BPFFS).exists() {
+        bail!(
+            "{} is not in a BPF file system: mount one there, or set pin_dir below {BPFFS}",
+            root.display()
+        );
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700"))
+        .with_context(|| format!("mount a BPF file system at {BPFFS}"))
+}
+
+fn make(directory: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("make {}", directory.display()))
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    fs::remove_dir_all(directory).with_context(|| format!("remove {}", directory.display()))
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).collect()
+}
