@@ -2,6 +2,7 @@
 
 pub mod attribution;
 pub mod endpoints;
+pub mod gaps;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ enum Name {
     Endpoints,
     /// Whose doing a process is, over labelled cases and random trees
     Attribution,
+    /// What passes while the daemon is killed, restarted, reloaded and replaced
+    Gaps,
 }
 
 impl Bench {
@@ -29,6 +32,7 @@ impl Bench {
         let report = match self.name {
             Name::Endpoints => endpoints::run(&self.mode)?,
             Name::Attribution => attribution::run(&self.mode)?,
+            Name::Gaps => gaps::run(&self.mode)?,
         };
         let text = serde_json::to_string(&report)?;
         std::fs::write("/tmp/bench.json", &text)?;

@@ -70,13 +70,20 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts it again after [`Self::crash`] or [`Self::stop`], from `program` if another one is given.
+    /// Starts it again after [`Self::crash`] or [`Self::stop`], from `program` if another one is given, and waits
+    /// until it is ready.
     pub fn restart(&mut self, other: Option<&Path>, arguments: &[&str]) -> Result<()> {
+        let from = self.begin(other, arguments)?;
+        self.wait_until_ready(from)
+    }
+
+    /// As [`Self::restart`], without waiting; answers where in `seen` its events will begin.
+    pub fn begin(&mut self, other: Option<&Path>, arguments: &[&str]) -> Result<usize> {
         self.read()?;
         let from = self.seen.len();
         let program = other.map_or_else(|| program("chaperone"), |other| Ok(other.to_path_buf()))?;
         self.child = spawn(&self.directory, &self.start, &program, arguments)?;
-        self.wait_until_ready(from)
+        Ok(from)
     }
 
     /// Waits for a `daemon_started` from the index on.

@@ -30,9 +30,10 @@ struct Benchmark {
     agents: bool,
 }
 
-const TABLE: [Benchmark; 3] = [
+const TABLE: [Benchmark; 4] = [
     Benchmark { name: "attribution", kernels: &["6.12"], cgroup: false, systemd: true, agents: false },
     Benchmark { name: "agents", kernels: &["6.12"], cgroup: true, systemd: false, agents: true },
+    Benchmark { name: "gaps", kernels: &["6.1", "6.12"], cgroup: true, systemd: false, agents: false },
     Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, systemd: false, agents: false },
 ];
 
