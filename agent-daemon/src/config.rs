@@ -6,6 +6,7 @@
 pub mod document;
 pub mod fields;
 pub mod files;
+pub mod kept;
 pub mod problem;
 pub mod read;
 pub mod schema;

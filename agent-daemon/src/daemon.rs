@@ -13,13 +13,16 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, Documents},
+    config::{Config, Documents, kept, problem::Problems},
     control::server::{self, Access},
     event::{Kind, mask::Masks},
-    identity::lineage::{Image, Lineage},
+    identity::{
+        lineage::{Image, Lineage},
+        registry::Registry,
+    },
     kernel::{self, Kernel},
-    pipeline::{Inputs, Line, Pipeline, Request, host, in_force::InForce},
-    policy,
+    pipeline::{self, Inputs, Line, Pipeline, Request, host, in_force::InForce},
+    policy::{self, table::Table},
     record::{Recorder, file::File, followers::Followers},
 };
 
@@ -38,14 +41,7 @@ pub async fn run(options: Options) -> Result<()> {
     let mut kernel = Kernel::load(&kernel, &config).context("load the kernel side")?;
     let events = kernel.events().context("open the ring buffer")?;
 
-    let (documents, found) = Documents::read(&config.config_dir);
-    let (registry, table) = policy::build(&documents, found).map_err(|problems| {
-        let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
-        anyhow::anyhow!(
-            "the configuration has errors, and at start there is none to fall back on:\n{}",
-            all.join("\n")
-        )
-    })?;
+    let (registry, table, rejected) = configuration(&config)?;
     kernel.apply(&table, &registry).context("put the configuration in force")?;
     kernel.attach(&registry).context("attach the kernel side")?;
     let found = kernel.label_existing().context("label what runs already")?;
@@ -75,6 +71,9 @@ pub async fn run(options: Options) -> Result<()> {
 
     pipeline.tell_daemon(Kind::DaemonStarted);
     pipeline.tell_policy(Kind::PolicyChanged, "start", Vec::new());
+    if let Some(problems) = rejected {
+        pipeline.reject("start", problems);
+    }
     pipeline.tell_found(&found);
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     info!(mode = ?pipeline.kernel.mode(), agents = pipeline.in_force.agents(), roles = pipeline.in_force.roles(), "ready");
@@ -89,6 +88,24 @@ pub async fn run(options: Options) -> Result<()> {
     tokio::time::sleep(LAST_WORDS).await;
     info!("ended");
     Ok(())
+}
+
+/// The configuration as the files have it; or, with what is wrong with them, the one that was in force last.
+fn configuration(config: &Config) -> Result<(Registry, Table, Option<Problems>)> {
+    let (documents, found) = Documents::read(&config.config_dir);
+    let problems = match policy::build(&documents, found) {
+        Ok((registry, table)) => {
+            pipeline::keep(&config.state_dir, &documents.texts);
+            return Ok((registry, table, None));
+        }
+        Err(problems) => problems,
+    };
+    let kept = kept::recall(&config.state_dir).map(|(documents, found)| policy::build(&documents, found));
+    if let Some(Ok((registry, table))) = kept {
+        return Ok((registry, table, Some(problems)));
+    }
+    let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
+    anyhow::bail!("the configuration has errors, and there is none to fall back on:\n{}", all.join("\n"))
 }
 
 fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline> {
@@ -109,7 +126,7 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
             line.lineage.images.insert(label.exec_id, Image { exe: exe.into(), script: None, pid });
         }
     }
-    Ok(Pipeline::new(kernel, line, in_force, config.config_dir.clone()))
+    Ok(Pipeline::new(kernel, line, in_force, config))
 }
 
 fn reload_on_signal(requests: mpsc::Sender<Request>) -> Result<impl Future<Output = ()>> {

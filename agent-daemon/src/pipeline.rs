@@ -7,7 +7,10 @@ mod line;
 mod loss;
 mod tell;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -18,7 +21,10 @@ use tracing::{error, info, warn};
 pub use self::line::{Host, Line};
 use self::{in_force::InForce, loss::Losses};
 use crate::{
-    config::{Documents, problem::Problems},
+    config::{
+        Config, Documents, kept,
+        problem::{Problems, Texts},
+    },
     control::Command,
     event::{Event, Kind},
     kernel::{Counters, Kernel, KernelMode},
@@ -31,6 +37,7 @@ pub struct Pipeline {
     pub line: Line,
     pub in_force: InForce,
     config_dir: PathBuf,
+    state_dir: PathBuf,
     /// Tells the watcher where files that identify agents may appear.
     watched: watch::Sender<Vec<PathBuf>>,
     started: std::time::SystemTime,
@@ -62,11 +69,23 @@ pub enum Request {
 impl Pipeline {
     /// A pipeline with its configuration already in force.
     #[must_use]
-    pub fn new(kernel: Kernel, line: Line, in_force: InForce, config_dir: PathBuf) -> Self {
+    pub fn new(kernel: Kernel, line: Line, in_force: InForce, config: &Config) -> Self {
+        let (config_dir, state_dir) = (config.config_dir.clone(), config.state_dir.clone());
         let watched = watch::Sender::new(kernel.watched().iter().cloned().collect());
         let told = kernel.lost_told().unwrap_or_default();
         let (started, losses) = (std::time::SystemTime::now(), Losses::after(told));
-        Self { kernel, line, in_force, config_dir, watched, started, losses, ticks: 0, rejected: None }
+        Self {
+            kernel,
+            line,
+            in_force,
+            config_dir,
+            state_dir,
+            watched,
+            started,
+            losses,
+            ticks: 0,
+            rejected: None,
+        }
     }
 
     /// Where files that identify agents may appear or be replaced, now and after every change.
@@ -174,11 +193,7 @@ impl Pipeline {
     fn reload(&mut self, trigger: &'static str) {
         let (documents, found) = Documents::read(&self.config_dir);
         match policy::build(&documents, found) {
-            Err(problems) => self.reject(
-                trigger,
-                problems.0.iter().map(|p| p.to_string().into()).collect(),
-                Some(problems),
-            ),
+            Err(problems) => self.reject(trigger, problems),
             Ok((registry, table)) => {
                 if self.in_force.is_same(&registry, &table) {
                     if self.rejected.take().is_some() {
@@ -188,9 +203,10 @@ impl Pipeline {
                     return;
                 }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
-                    self.reject(trigger, vec![format!("{error:#}").into()], None);
+                    self.refuse(trigger, vec![format!("{error:#}").into()]);
                     return;
                 }
+                keep(&self.state_dir, &documents.texts);
                 self.in_force.succeed(registry, table);
                 self.publish_watched();
                 self.line.names = self.in_force.names.clone();
@@ -226,14 +242,18 @@ impl Pipeline {
         });
     }
 
-    fn reject(&mut self, trigger: &str, texts: Vec<Box<str>>, problems: Option<Problems>) {
+    /// Leaves in force what is; the same mistakes are told once.
+    pub fn reject(&mut self, trigger: &str, problems: Problems) {
+        if self.rejected.as_ref() != Some(&problems) {
+            self.refuse(trigger, problems.0.iter().map(|p| p.to_string().into()).collect());
+            self.rejected = Some(problems);
+        }
+    }
+
+    fn refuse(&mut self, trigger: &str, texts: Vec<Box<str>>) {
         for problem in &texts {
             warn!(trigger, "configuration refused: {problem}");
         }
-        if problems.is_some() && problems == self.rejected {
-            return;
-        }
-        self.rejected = problems;
         self.tell_policy(Kind::PolicyRejected, trigger, texts);
     }
 
@@ -242,6 +262,13 @@ impl Pipeline {
             KernelMode::Lsm => "lsm",
             KernelMode::Cgroup => "cgroup",
         }
+    }
+}
+
+/// Keeps the texts of what is in force now for a start at which the files have mistakes.
+pub fn keep(state_dir: &Path, texts: &Texts) {
+    if let Err(error) = kept::keep(state_dir, texts) {
+        warn!(%error, path = %state_dir.display(), "the configuration in force cannot be kept for the next start");
     }
 }
 

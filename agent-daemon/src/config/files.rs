@@ -79,6 +79,17 @@ impl Documents {
         (documents, problems)
     }
 
+    /// The documents of texts that were read before.
+    #[must_use]
+    pub fn from_texts(texts: &Texts) -> (Self, Problems) {
+        let (mut documents, mut problems) = (Self::default(), Problems::default());
+        for (file, text) in &texts.0 {
+            documents.add(file, text, &mut problems);
+        }
+        documents.resolve();
+        (documents, problems)
+    }
+
     /// Adds the documents of a text; `file` is what it is called in reports.
     pub fn add(&mut self, file: &str, text: &str, problems: &mut Problems) {
         let file: Arc<str> = file.into();

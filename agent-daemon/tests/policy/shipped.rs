@@ -118,6 +118,7 @@ kind: Daemon
 spec:
   config_dir: /c
   state_dir: /s
+  pin_dir: off
   events_file: /e
   events_file_bytes_max: 1048576
   control_socket: /r

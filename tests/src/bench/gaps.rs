@@ -141,6 +141,11 @@ const CASES: &[(&str, Act)] = &[
         daemon.rewrite(&documents("deny", &rules(round + 2000)))?;
         daemon.restart(None, &[])
     }),
+    ("restart, bad files", |daemon, round| {
+        daemon.stop()?;
+        daemon.rewrite(&BAD[round as usize % BAD.len()].replace("ROUND", &(round + 100).to_string()))?;
+        daemon.restart(None, &[])
+    }),
     ("upgrade", |daemon, round| {
         daemon.stop()?;
         // To the build that OTHER names and back, or to the same programs loaded anew.
