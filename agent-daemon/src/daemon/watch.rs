@@ -46,15 +46,15 @@ async fn watch_all(
                 return;
             }
         };
+        // What changed between the last look and the watch is seen by another look.
+        if requests.send(request).await.is_err() {
+            return;
+        }
         loop {
             tokio::select! {
                 changed = watch.changed() => if !changed { return },
                 changed = dirs.changed() => {
                     if changed.is_err() {
-                        return;
-                    }
-                    // What changed between the look that gave these directories and the watch on them is seen by another.
-                    if requests.send(request).await.is_err() {
                         return;
                     }
                     break;
@@ -157,6 +157,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (ask, mut asked) = mpsc::channel(8);
         tokio::spawn(configuration(dir.path(), ask));
+        // What changed before there was a watch.
+        assert_eq!(asked.recv().await, Some(Request::Reload("file")));
         sleep(Duration::from_millis(50)).await;
         fs::create_dir(dir.path().join("agents")).unwrap();
         for n in 0..5 {
