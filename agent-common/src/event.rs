@@ -46,6 +46,8 @@ vocabulary! {
         AgentTaskTableFull = 11 => "agent_task_table_full",
         /// Tasks that ended.
         TasksEnded = 12 => "tasks_ended",
+        /// Live cgroups of agents that found the table full and are known by their own name alone.
+        CgroupTableFull = 13 => "cgroup_table_full",
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agent_common::limits::AGENT_TASKS_MAX;
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -106,6 +107,7 @@ fn attach_as(mode: KernelMode, layout: &Layout, btf: &Btf, options: &Options) ->
     let mut ebpf = EbpfLoader::new()
         .btf(Some(btf))
         .allow_unsupported_maps()
+        .map_max_entries("AGENT_TASKS", agent_tasks_max(mode))
         .override_global("OFFSETS", offsets, true)
         .override_global("CGROUP_MODE", &cgroup_mode[..], true)
         .override_global("HOST_MNT_NS", &mnt[..], true)
@@ -126,6 +128,19 @@ fn attach_as(mode: KernelMode, layout: &Layout, btf: &Btf, options: &Options) ->
         attach_one(&mut ebpf, name, &root).with_context(|| format!("attach {name}"))?;
     }
     Ok(ebpf)
+}
+
+/// Room for every task that the host can have: its buckets are taken at once, 64 MB for the most there could ever be.
+/// In lsm mode nobody reads the table.
+fn agent_tasks_max(mode: KernelMode) -> u32 {
+    let host = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
+        text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(AGENT_TASKS_MAX)
+    };
+    match mode {
+        KernelMode::Lsm => 1,
+        KernelMode::Cgroup => host("pid_max").min(host("threads-max")).clamp(1, AGENT_TASKS_MAX),
+    }
 }
 
 fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<()> {
