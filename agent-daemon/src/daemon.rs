@@ -18,7 +18,9 @@ use crate::{
     event::{Kind, mask::Masks},
     identity::lineage::{Image, Lineage},
     kernel::{self, Kernel},
-    pipeline::{Inputs, Line, Pipeline, Request, host, in_force::InForce},
+    pipeline::{
+        COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host, in_force::InForce,
+    },
     policy,
     record::{Recorder, file::File, followers::Followers},
 };
@@ -36,8 +38,6 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let Options { config, kernel, metrics } = options;
     let mut kernel = Kernel::load(&kernel, &config).context("load the kernel side")?;
-    let events = kernel.events().context("open the ring buffer")?;
-
     let (documents, found) = Documents::read(&config.config_dir);
     let (registry, table) = policy::build(&documents, found).map_err(|problems| {
         let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
@@ -48,6 +48,8 @@ pub async fn run(options: Options) -> Result<()> {
     })?;
     kernel.apply(&table, &registry).context("put the configuration in force")?;
     let found = kernel.label_existing().context("label what runs already")?;
+    // Only now: the reader's thread would be born of a process that has no label yet.
+    let events = kernel.events().context("open the ring buffer")?;
 
     let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
@@ -72,6 +74,7 @@ pub async fn run(options: Options) -> Result<()> {
     tokio::spawn(end_on_signal(shutdown_in)?);
 
     pipeline.tell_daemon(Kind::DaemonStarted);
+    pipeline.tell_guarantees(&config.state_dir);
     pipeline.tell_policy(Kind::PolicyChanged, "start", Vec::new());
     pipeline.tell_found(&found);
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
@@ -132,9 +135,5 @@ fn end_on_signal(shutdown: mpsc::Sender<()>) -> Result<impl Future<Output = ()>>
     })
 }
 
-/// Requests of the watchers that wait; each of them waits in turn.
-const REQUESTS_WAITING_MAX: usize = 4;
 /// How long followers get for the last events.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// Commands that wait for the pipeline; the server's clients wait with them.
-const COMMANDS_WAITING_MAX: usize = 64;

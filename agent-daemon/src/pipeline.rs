@@ -1,6 +1,8 @@
 //! The straight line of an event, and the one owner of all state: events, commands, reloads and time come in here.
 
 mod answer;
+pub mod bounds;
+mod guarantees;
 pub mod host;
 pub mod in_force;
 mod line;
@@ -36,8 +38,8 @@ pub struct Pipeline {
     started: std::time::SystemTime,
     losses: Losses,
     ticks: u64,
-    /// Problems of the last configuration, if it was refused.
-    rejected: Option<Problems>,
+    /// What is wrong with the last configuration, if it was refused.
+    rejected: Option<Vec<Box<str>>>,
 }
 
 /// What reaches the pipeline from outside.
@@ -167,11 +169,7 @@ impl Pipeline {
     fn reload(&mut self, trigger: &'static str) {
         let (documents, found) = Documents::read(&self.config_dir);
         match policy::build(&documents, found) {
-            Err(problems) => self.reject(
-                trigger,
-                problems.0.iter().map(|p| p.to_string().into()).collect(),
-                Some(problems),
-            ),
+            Err(Problems(all)) => self.reject(trigger, all.iter().map(|p| p.to_string().into()).collect()),
             Ok((registry, table)) => {
                 if self.in_force.is_same(&registry, &table) {
                     if self.rejected.take().is_some() {
@@ -180,8 +178,12 @@ impl Pipeline {
                     }
                     return;
                 }
+                if let Some(role) = table.collides(&self.in_force.table) {
+                    self.reject(trigger, vec![collision(role).into()]);
+                    return;
+                }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
-                    self.reject(trigger, vec![format!("{error:#}").into()], None);
+                    self.reject(trigger, vec![format!("{error:#}").into()]);
                     return;
                 }
                 self.in_force.succeed(registry, table);
@@ -219,15 +221,15 @@ impl Pipeline {
         });
     }
 
-    fn reject(&mut self, trigger: &str, texts: Vec<Box<str>>, problems: Option<Problems>) {
-        for problem in &texts {
+    fn reject(&mut self, trigger: &str, problems: Vec<Box<str>>) {
+        for problem in &problems {
             warn!(trigger, "configuration refused: {problem}");
         }
-        if problems.is_some() && problems == self.rejected {
+        if self.rejected.as_ref() == Some(&problems) {
             return;
         }
-        self.rejected = problems;
-        self.tell_policy(Kind::PolicyRejected, trigger, texts);
+        self.rejected = Some(problems.clone());
+        self.tell_policy(Kind::PolicyRejected, trigger, problems);
     }
 
     fn mode(&self) -> &'static str {
@@ -238,13 +240,25 @@ impl Pipeline {
     }
 }
 
+/// Two contents of 32 bits of hash in four thousand million: seldom enough to be told and left to a person.
+fn collision(role: &str) -> String {
+    format!(
+        "role `{role}`: its policy has the number of another that is in force, so the two would be mixed while one \
+         takes the place of the other (add a rule to the role, or take one away)"
+    )
+}
+
 /// Events taken per wake: enough that a storm costs one write per batch, few enough that commands get their turn.
-const BATCH_EVENTS_MAX: usize = 512;
+pub const BATCH_EVENTS_MAX: usize = 512;
 /// Pause between two batches. The ring buffer holds what a storm brings in many times this.
 const REST: Duration = Duration::from_millis(10);
 /// How often what is dearer than a look is done: instances that ran before the daemon (a walk through /proc while
 /// there are any), and this host's own addresses.
 const TICKS_PER_ROUND: u64 = 5;
+/// Commands that wait for the pipeline; the server's clients wait with them.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Requests of the watchers that wait; each of them waits in turn.
+pub const REQUESTS_WAITING_MAX: usize = 4;
 const TICK: Duration = Duration::from_secs(1);
 /// At the end, this long without an event means that none is left.
 const DRAIN_QUIET: Duration = Duration::from_millis(50);
