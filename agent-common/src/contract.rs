@@ -41,6 +41,7 @@ pub const CONTRACT: u64 = hash(&[
     limits::FILES_MAX as usize,
     limits::PATHS_MAX as usize,
     limits::CGROUPS_MAX as usize,
+    limits::CGROUPS_LIVE_MAX as usize,
     limits::ROLES_MAX as usize,
     limits::EXACT_RULES_MAX as usize,
     limits::PREFIX_RULES_MAX as usize,

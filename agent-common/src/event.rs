@@ -49,6 +49,8 @@ vocabulary! {
         /// Events that were lost because their instance holds its share of the ring buffer, while there was room for
         /// others; counted among the lost of their kind too.
         OverShare = 13 => "events_over_share",
+        /// Live cgroups of agents that found the table full and are known by their own name alone.
+        CgroupTableFull = 14 => "cgroup_table_full",
     }
 }
 

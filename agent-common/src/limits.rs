@@ -7,8 +7,12 @@ pub const INSTANCES_MAX: u32 = 16_384;
 pub const FILES_MAX: u32 = 16_384;
 /// Paths (and file names) that identify agents. Exceeding it is an error at load.
 pub const PATHS_MAX: u32 = 16_384;
-/// Live cgroups that identify agents.
+/// Names and paths of cgroups that identify agents. Exceeding it is an error at load.
 pub const CGROUPS_MAX: u32 = 16_384;
+/// Live cgroups of agents, those below them included. The kernel takes some 100 kB for each, so that who makes them to
+/// fill the table is out of memory first; at the bound a cgroup is known by its own name, counted as
+/// `cgroup_table_full`.
+pub const CGROUPS_LIVE_MAX: u32 = 65_536;
 /// Roles in force, each with the policy it had before a change until the old rules are gone.
 pub const ROLES_MAX: u32 = 4_096;
 /// Rules with a single address and port.
@@ -19,7 +23,8 @@ pub const PREFIX_RULES_MAX: u32 = 262_144;
 pub const UNIX_RULES_MAX: u32 = 65_536;
 /// Rules on socket classes and vsock endpoints.
 pub const SOCKET_RULES_MAX: u32 = 65_536;
-/// Tasks of agents as cgroup mode keeps them (by thread id): the kernel's own bound on pids.
+/// Tasks of agents as cgroup mode keeps them (by thread id): the kernel's own bound on pids. The daemon makes the table
+/// smaller where the host's `pid_max` or `threads-max` is.
 pub const AGENT_TASKS_MAX: u32 = 4_194_304;
 /// Processes that ran before the daemon and have not acted since.
 pub const SEEDS_MAX: u32 = 262_144;

@@ -4,6 +4,8 @@ pub mod api;
 pub mod client;
 pub mod server;
 
+use std::collections::BTreeMap;
+
 use tokio::sync::oneshot;
 
 use self::api::{AgentView, Labelled, Status};
@@ -30,6 +32,8 @@ pub enum Command {
     },
     /// Prometheus text.
     Metrics {
+        /// Live processes by origin.
+        processes: BTreeMap<&'static str, u64>,
         reply: oneshot::Sender<String>,
     },
     /// Makes the next exec of `pid` an instance of `agent`.

@@ -21,7 +21,10 @@ use crate::{
         registry::Registry,
     },
     kernel::{self, Kernel},
-    pipeline::{self, Inputs, Line, Pipeline, Request, host, in_force::InForce},
+    pipeline::{
+        self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host,
+        in_force::InForce,
+    },
     policy::{self, table::Table},
     record::{Recorder, file::File, followers::Followers},
 };
@@ -39,13 +42,13 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let Options { config, kernel, metrics } = options;
     let mut kernel = Kernel::load(&kernel, &config).context("load the kernel side")?;
-    let events = kernel.events().context("open the ring buffer")?;
-
     let (registry, table, rejected) = configuration(&config)?;
     kernel.apply(&table, &registry).context("put the configuration in force")?;
     kernel.attach(&registry).context("attach the kernel side")?;
     let found = kernel.label_existing().context("label what runs already")?;
     kernel.retire_others().context("let go of what another build has left")?;
+    // Only now: the reader's thread would be born of a process that has no label yet.
+    let events = kernel.events().context("open the ring buffer")?;
 
     let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
@@ -70,9 +73,10 @@ pub async fn run(options: Options) -> Result<()> {
     tokio::spawn(end_on_signal(shutdown_in)?);
 
     pipeline.tell_daemon(Kind::DaemonStarted);
+    pipeline.tell_guarantees(&config.state_dir);
     pipeline.tell_policy(Kind::PolicyChanged, "start", Vec::new());
     if let Some(problems) = rejected {
-        pipeline.reject("start", problems);
+        pipeline.reject("start", problems.0.iter().map(|p| p.to_string().into()).collect());
     }
     pipeline.tell_found(&found);
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
@@ -151,9 +155,5 @@ fn end_on_signal(shutdown: mpsc::Sender<()>) -> Result<impl Future<Output = ()>>
     })
 }
 
-/// Requests of the watchers that wait; each of them waits in turn.
-const REQUESTS_WAITING_MAX: usize = 4;
 /// How long followers get for the last events.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// Commands that wait for the pipeline; the server's clients wait with them.
-const COMMANDS_WAITING_MAX: usize = 64;

@@ -82,6 +82,9 @@ pub struct Event {
     /// `events_lost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<local::Lost>,
+    /// `guarantee_changed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarantees: Option<Box<local::Guarantees>>,
 }
 
 /// What happened.
@@ -126,6 +129,8 @@ pub enum Kind {
     PolicyRejected,
     /// Events were lost since the last of this kind; exact, per kind.
     EventsLost,
+    /// This host lets less (or more) be guaranteed than when the daemon was started the time before.
+    GuaranteeChanged,
     /// Not known.
     #[default]
     Unknown,
@@ -152,6 +157,7 @@ impl Kind {
         (Self::PolicyChanged, "policy_changed"),
         (Self::PolicyRejected, "policy_rejected"),
         (Self::EventsLost, "events_lost"),
+        (Self::GuaranteeChanged, "guarantee_changed"),
         (Self::Unknown, "unknown"),
     ];
 

@@ -3,6 +3,7 @@
 mod attach;
 pub mod capability;
 pub mod hooks;
+pub mod measure;
 pub mod offsets;
 pub mod pins;
 mod raw;
@@ -24,11 +25,13 @@ use aya::maps::RingBuf;
 use tokio::sync::mpsc;
 
 pub use attach::{Adopted, Options};
+pub use ring::WAITING_MAX as EVENTS_WAITING_MAX;
 
 use crate::{
     config::settings::Config,
     identity::{
         discovery::{self, Running},
+        identified::Identities,
         registry::Registry,
     },
     policy::table::Table,
@@ -176,6 +179,8 @@ impl Kernel {
 
     /// Puts a policy and a registry in force: new rules beside the old, one write per role, then the old rules go.
     pub fn apply(&mut self, table: &Table, registry: &Registry) -> Result<()> {
+        // Before anything is written: a half of it would be in force otherwise.
+        self.tables.has_room(registry, &self.login_programs)?;
         self.tables.apply(table)?;
         self.identify(registry)
     }
@@ -189,6 +194,12 @@ impl Kernel {
     #[must_use]
     pub fn watched(&self) -> &BTreeSet<PathBuf> {
         &self.tables.identified().watched
+    }
+
+    /// What identifies agents now.
+    #[must_use]
+    pub fn identifying(&self) -> &Identities {
+        self.tables.identified()
     }
 
     /// Labels every process that has no label yet; call after `attach`. Answers with the agents among them.

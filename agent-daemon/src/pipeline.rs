@@ -1,6 +1,8 @@
 //! The straight line of an event, and the one owner of all state: events, commands, reloads and time come in here.
 
 mod answer;
+pub mod bounds;
+mod guarantees;
 pub mod host;
 pub mod in_force;
 mod line;
@@ -43,8 +45,8 @@ pub struct Pipeline {
     started: std::time::SystemTime,
     losses: Losses,
     ticks: u64,
-    /// Problems of the last configuration, if it was refused.
-    rejected: Option<Problems>,
+    /// What is wrong with the last configuration, if it was refused.
+    rejected: Option<Vec<Box<str>>>,
 }
 
 /// What reaches the pipeline from outside.
@@ -193,7 +195,7 @@ impl Pipeline {
     fn reload(&mut self, trigger: &'static str) {
         let (documents, found) = Documents::read(&self.config_dir);
         match policy::build(&documents, found) {
-            Err(problems) => self.reject(trigger, problems),
+            Err(Problems(all)) => self.reject(trigger, all.iter().map(|p| p.to_string().into()).collect()),
             Ok((registry, table)) => {
                 if self.in_force.is_same(&registry, &table) {
                     if self.rejected.take().is_some() {
@@ -202,8 +204,12 @@ impl Pipeline {
                     }
                     return;
                 }
+                if let Some(role) = table.collides(&self.in_force.table) {
+                    self.reject(trigger, vec![collision(role).into()]);
+                    return;
+                }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
-                    self.refuse(trigger, vec![format!("{error:#}").into()]);
+                    self.reject(trigger, vec![format!("{error:#}").into()]);
                     return;
                 }
                 keep(&self.state_dir, &documents.texts);
@@ -243,18 +249,15 @@ impl Pipeline {
     }
 
     /// Leaves in force what is; the same mistakes are told once.
-    pub fn reject(&mut self, trigger: &str, problems: Problems) {
-        if self.rejected.as_ref() != Some(&problems) {
-            self.refuse(trigger, problems.0.iter().map(|p| p.to_string().into()).collect());
-            self.rejected = Some(problems);
-        }
-    }
-
-    fn refuse(&mut self, trigger: &str, texts: Vec<Box<str>>) {
-        for problem in &texts {
+    pub fn reject(&mut self, trigger: &str, problems: Vec<Box<str>>) {
+        for problem in &problems {
             warn!(trigger, "configuration refused: {problem}");
         }
-        self.tell_policy(Kind::PolicyRejected, trigger, texts);
+        if self.rejected.as_ref() == Some(&problems) {
+            return;
+        }
+        self.rejected = Some(problems.clone());
+        self.tell_policy(Kind::PolicyRejected, trigger, problems);
     }
 
     fn mode(&self) -> &'static str {
@@ -272,13 +275,25 @@ pub fn keep(state_dir: &Path, texts: &Texts) {
     }
 }
 
+/// Two contents of 32 bits of hash in four thousand million: seldom enough to be told and left to a person.
+fn collision(role: &str) -> String {
+    format!(
+        "role `{role}`: its policy has the number of another that is in force, so the two would be mixed while one \
+         takes the place of the other (add a rule to the role, or take one away)"
+    )
+}
+
 /// Events taken per wake: enough that a storm costs one write per batch, few enough that commands get their turn.
-const BATCH_EVENTS_MAX: usize = 512;
+pub const BATCH_EVENTS_MAX: usize = 512;
 /// Pause between two batches. The ring buffer holds what a storm brings in many times this.
 const REST: Duration = Duration::from_millis(10);
 /// How often what is dearer than a look is done: instances that ran before the daemon (a walk through /proc while
 /// there are any), and this host's own addresses.
 const TICKS_PER_ROUND: u64 = 5;
+/// Commands that wait for the pipeline; the server's clients wait with them.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Requests of the watchers that wait; each of them waits in turn.
+pub const REQUESTS_WAITING_MAX: usize = 4;
 const TICK: Duration = Duration::from_secs(1);
 /// At the end, this long without an event means that none is left.
 const DRAIN_QUIET: Duration = Duration::from_millis(50);

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "control/abuse.rs"]
+mod abuse;
+
 use std::{path::PathBuf, time::Duration};
 
 use chaperone::{
@@ -92,7 +95,8 @@ async fn pipeline(
                 Some(Command::Status { reply }) => {
                     let _ = reply.send(Status { mode: "lsm".to_owned(), ..Status::default() });
                 }
-                Some(Command::Metrics { reply }) => {
+                Some(Command::Metrics { processes, reply }) => {
+                    assert!(processes.values().sum::<u64>() > 0);
                     let _ = reply.send("chaperone_info 1\n".to_owned());
                 }
                 Some(Command::Run { agent, reply, .. }) => {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "events/fuzz.rs"]
+mod fuzz;
 #[path = "decode/records.rs"]
 mod records;
 

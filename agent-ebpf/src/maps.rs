@@ -102,7 +102,7 @@ pub static CGROUP_PATHS: HashMap<u64, Match> =
 /// Live cgroups that are agents, by id; children inherit. Written here at birth, by the daemon for older ones.
 #[map]
 pub static CGROUPS: HashMap<u64, CgroupAgent> =
-    HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(limits::CGROUPS_LIVE_MAX, BPF_F_NO_PREALLOC);
 
 /// `chaperone run` requests: the process whose next exec is the agent.
 #[map]

@@ -72,7 +72,15 @@ pub fn join(label: &Label, tid: u32) {
         // SAFETY: a map value, changed atomically only.
         unsafe { emit::atomic_add(&raw mut (*instance).tasks, 1) };
     }
-    if kernel::cgroup_mode() && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err() {
+    if kernel::cgroup_mode() {
+        keep(label, tid);
+    }
+}
+
+/// Writes an agent's task where cgroup hooks look for it.
+#[inline(always)]
+pub fn keep(label: &Label, tid: u32) {
+    if AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err() {
         // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
         emit::count(Counter::AgentTaskTableFull);
         // SAFETY: takes a signal number, for the current task.

@@ -2,6 +2,7 @@
 
 pub mod attribution;
 pub mod net;
+pub mod operate;
 pub mod process;
 pub mod systemd;
 
@@ -53,6 +54,7 @@ impl Guest {
             tally.run(attribution::CASES, only, &mut shared);
         }
         tally.run(net::CASES, only, &mut shared);
+        tally.run(operate::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }
 }

@@ -1,5 +1,7 @@
 //! `chaperone doctor`: what this host gives, what follows from it, and what would give more.
 
+mod costs;
+
 use std::process::ExitCode;
 
 use anstyle::Style;
@@ -37,6 +39,9 @@ pub struct Args {
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    /// List every map, queue and buffer: its bound, how full it is, and what happens at the bound.
+    #[arg(long)]
+    bounds: bool,
 }
 
 /// Runs the verb.
@@ -50,20 +55,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         _ => None,
     });
     let mode = running.or(host.mode);
-    let guarantees = mode.map(guarantee::of).unwrap_or_default();
+    let mode_reason = daemon.as_ref().map_or("", |status| status.mode_reason.as_str());
+    let remedy = guarantee::remedy(&host, mode_reason);
+    let guarantees = mode.map(|mode| guarantee::of(mode, &remedy)).unwrap_or_default();
+    let status = daemon.as_ref().ok();
     match args.output {
+        Output::Text if args.bounds => anstream::print!("{}", costs::bounds_table(status)),
         Output::Json => {
             let daemon =
                 daemon.as_ref().map_or_else(|error| json!({ "error": error.to_string() }), |s| json!(s));
             anstream::println!(
                 "{}",
-                json!({ "host": host, "mode": mode, "guarantees": guarantees, "daemon": daemon })
+                json!({
+                    "host": host, "mode": mode, "guarantees": guarantees,
+                    "memory": costs::memory(status), "bounds": costs::bounds(status), "daemon": daemon,
+                })
             );
         }
         Output::Text => {
             anstream::print!("{}", found(&host));
             anstream::print!("{}", follows(mode, &guarantees));
             anstream::print!("{}", running_daemon(&daemon));
+            if let Some(status) = status {
+                anstream::print!("{}", costs::costs(status));
+            }
         }
     }
     let troubled = daemon.is_ok_and(|status| !status.policy.problems.is_empty());
@@ -110,16 +125,36 @@ fn follows(mode: Option<KernelMode>, guarantees: &[Guarantee]) -> String {
         None => format!("{}\n", paint(BAD, "the daemon cannot run here")),
     });
     let mut table = Table::default();
-    for Guarantee { way, class, guarantee } in guarantees {
+    for Guarantee { what, rule, guarantee, .. } in guarantees {
         let style = match guarantee {
-            Strength::RefusedInTheCall => GOOD,
-            Strength::RefusedAtTheCgroup => WARN,
-            Strength::NotSeen => BAD,
+            Strength::RefusedInTheCall | Strength::RecognisedAtItsStart => GOOD,
+            Strength::RefusedAtTheCgroup | Strength::KilledAfter | Strength::SeenOnly => WARN,
+            Strength::NotRecognised | Strength::NotSeen => BAD,
         };
-        let way = (Style::new(), format!("  {way}"));
-        table.row([way, (DIM, (*class).to_owned()), (style, guarantee.name().to_owned())]);
+        let what = (Style::new(), format!("  {what}"));
+        table.row([what, (DIM, (*rule).to_owned()), (style, guarantee.name().to_owned())]);
     }
     out.push_str(&table.render(usize::MAX));
+    out.push_str(&why(guarantees));
+    out
+}
+
+/// Each reason once, with the ways that it holds for, and what would help.
+fn why(guarantees: &[Guarantee]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for of in guarantees.iter().filter(|of| !of.reason.is_empty()) {
+        match reasons.iter_mut().find(|(reason, _)| *reason == of.reason) {
+            Some((_, ways)) => ways.push(of.way),
+            None => reasons.push((of.reason, vec![of.way])),
+        }
+    }
+    let mut out = String::new();
+    for (reason, ways) in reasons {
+        out.push_str(&format!("  {} {reason}\n", paint(DIM, format!("{}:", ways.join(", ")))));
+    }
+    if let Some(of) = guarantees.iter().find(|of| !of.remedy.is_empty()) {
+        out.push_str(&format!("  {} {}\n", paint(BOLD, "for more:"), render::harmless(&of.remedy)));
+    }
     out
 }
 

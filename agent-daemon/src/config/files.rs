@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -165,7 +166,7 @@ impl Documents {
         if self.texts.0.contains_key(name.as_str()) {
             return;
         }
-        match read_text(path) {
+        match read_settled(path) {
             Ok(text) => self.add(&name, &text, problems),
             Err((line, what, remedy)) => {
                 let place = Place { line, ..Place::file(&name) };
@@ -190,8 +191,24 @@ impl Documents {
 
 type Unreadable = (u32, String, String);
 
-fn read_text(path: &Path) -> Result<String, Unreadable> {
+/// Reads a file that nobody writes to meanwhile. One that is being written is read again a little later; one that goes
+/// on changing is an error, since what was read may be half of the old and half of the new.
+fn read_settled(path: &Path) -> Result<String, Unreadable> {
+    for _ in 0..READS_MAX {
+        let (wait, text) = read_text(path)?;
+        if wait.is_zero() {
+            return Ok(text);
+        }
+        std::thread::sleep(wait);
+    }
+    let remedy = "write the new one beside it and rename it (mv); it is read again when it has settled";
+    Err((0, "is being changed while it is read".into(), remedy.into()))
+}
+
+/// The text, and how long to wait before reading it again: zero when nobody wrote to it just before or meanwhile.
+fn read_text(path: &Path) -> Result<(Duration, String), Unreadable> {
     let failed = |error: io::Error| (0, format!("cannot be read: {error}"), access_remedy(&error));
+    let begun = Instant::now();
     // A named pipe called x.yaml must not stop the daemon.
     let file =
         OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(failed)?;
@@ -200,16 +217,22 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
         return Err((0, "is not a regular file".into(), "replace it by a file, or rename it".into()));
     }
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let what = format!("is larger than {} KiB", FILE_BYTES_MAX >> 10);
         return Err((0, what, "split it into several files".into()));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
         (line, "is not UTF-8".into(), "save it as UTF-8".into())
-    })
+    })?;
+    let changed = file.metadata().and_then(|meta| meta.modified()).map_err(failed)?;
+    // One from the future is one whose clock was set; there is nothing to wait for.
+    let age = changed.elapsed().unwrap_or(SETTLED);
+    // Read within less than that, so that a write before or meanwhile is one that just was.
+    let wait = if begun.elapsed() < SETTLED { SETTLED.saturating_sub(age) } else { SETTLED };
+    Ok((wait, text))
 }
 
 fn access_remedy(error: &io::Error) -> String {
@@ -231,5 +254,9 @@ fn is_configuration(path: &Path) -> bool {
 const DIRECTORIES: [&str; 2] = ["agents", "roles"];
 /// Enough for some ten thousand rules; more in one file is a mistake.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Reads of one file that is being written.
+const READS_MAX: usize = 3;
+/// A file that nobody wrote to for this long is not being written; a little more than the coarsest clock of writes.
+const SETTLED: Duration = Duration::from_millis(30);
 /// Files of one directory.
 pub const FILES_MAX: usize = 10_000;

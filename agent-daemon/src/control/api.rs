@@ -9,7 +9,7 @@ use crate::{
         word::{Evidence, ExecId, InstanceId, Word},
     },
     identity::lineage::Instance,
-    kernel::Counters,
+    kernel::{Counters, measure::Measured},
 };
 
 /// What a process's label says.
@@ -79,6 +79,27 @@ pub struct Status {
     pub followers: usize,
     pub policy: PolicyView,
     pub counters: Counters,
+    /// Resident memory of the daemon.
+    #[serde(default)]
+    pub resident_bytes: u64,
+    /// Memory, entries and runs on the kernel side.
+    #[serde(default)]
+    pub kernel: Measured,
+    #[serde(default)]
+    pub bounds: Vec<BoundView>,
+}
+
+/// Something bounded, and how full it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundView {
+    pub name: String,
+    pub holds: String,
+    pub bound: u64,
+    /// What happens to what comes when the bound is reached.
+    pub at_bound: String,
+    /// Absent where it is never more than a moment's work, or cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
 }
 
 /// The configuration in force.

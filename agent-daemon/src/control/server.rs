@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-pub use self::access::Access;
+pub use self::{access::Access, answer::BODY_BYTES_MAX};
 use self::{access::Peer, body::Lifetime};
 use super::Command;
 use crate::event::mask::Masks;
@@ -59,7 +59,8 @@ pub fn bind(path: &Path, access: &Access) -> Result<UnixListener> {
 /// Answers clients for as long as the pipeline takes commands.
 pub async fn serve(listener: UnixListener, access: Access, masks: Masks, commands: mpsc::Sender<Command>) {
     let service = Service { commands, masks: Arc::new(masks) };
-    let (room, lobby) = (Arc::new(Semaphore::new(CLIENTS_MAX)), Arc::new(Semaphore::new(REFUSED_MAX)));
+    let room = |places| Arc::new(Semaphore::new(places));
+    let (own, guests, lobby) = (room(CLIENTS_MAX), room(GUESTS_MAX), room(REFUSED_MAX));
     while !service.commands.is_closed() {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -76,6 +77,7 @@ pub async fn serve(listener: UnixListener, access: Access, masks: Masks, command
                 continue;
             }
         };
+        let room = if peer.uid == 0 { &own } else { &guests };
         let Ok(place) = room.clone().try_acquire_owned() else {
             refuse(stream, answer::raw_busy(), &lobby);
             continue;
@@ -154,11 +156,14 @@ async fn pause_after(error: &io::Error) {
     sleep(Duration::from_millis(100)).await;
 }
 
-const CLIENTS_MAX: usize = 64;
-const REFUSED_MAX: usize = 8;
+/// Root's own, so that members of the group cannot take every place.
+pub const CLIENTS_MAX: usize = 32;
+/// Clients that are not root.
+pub const GUESTS_MAX: usize = 32;
+pub const REFUSED_MAX: usize = 8;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-const SCRAPERS_MAX: usize = 8;
-const HEADER_BYTES_MAX: usize = 16 << 10;
+pub const SCRAPERS_MAX: usize = 8;
+pub const HEADER_BYTES_MAX: usize = 16 << 10;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer that is not a stream is read within this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

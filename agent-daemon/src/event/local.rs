@@ -42,6 +42,31 @@ pub struct Policy {
     pub problems: Vec<Box<str>>,
 }
 
+/// What changed since the daemon was started the time before: another kernel, another boot option, another mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Guarantees {
+    pub mode_before: Box<str>,
+    pub mode: Box<str>,
+    /// Why it is not `lsm`.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub mode_reason: Box<str>,
+    /// What would give more.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub remedy: Box<str>,
+    pub changes: Vec<GuaranteeChange>,
+}
+
+/// One way whose guarantee is another one now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GuaranteeChange {
+    /// The kind of rule; `agent` for what is about recognising agents.
+    pub rule: Box<str>,
+    /// The way, as `chaperone doctor -o json` names it.
+    pub way: Box<str>,
+    pub before: Box<str>,
+    pub now: Box<str>,
+}
+
 /// Why a record of the kernel side can be undecodable: too short for its layout, of another version, of an unknown
 /// kind, longer than what came, or with texts that do not fit.
 pub const UNDECODABLE: [&str; 5] = ["short", "version", "kind", "length", "text"];

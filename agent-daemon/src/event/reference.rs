@@ -119,6 +119,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Daemon", "`daemon`"),
     ("Policy", "`policy`"),
     ("Lost", "`lost`"),
+    ("Guarantees", "`guarantees`"),
+    ("GuaranteeChange", "`guarantees.changes[]`"),
 ];
 
 const HEAD: &str = "\

@@ -10,6 +10,7 @@ use agent_common::{
     identity::{Match, hash_bytes, match_flags},
     limits,
 };
+use anyhow::{Result, ensure};
 
 use super::{
     naming::{self, Files},
@@ -72,6 +73,27 @@ impl Identities {
     pub fn file(&self, key: (u64, u32), path: &Path) -> Option<Match> {
         let by_path = || self.paths.get(&hash_bytes(path.as_os_str().as_bytes()));
         self.files.get(&key).or_else(by_path).copied()
+    }
+
+    /// Whether it fits into the kernel's maps beside as much again, as a change needs it.
+    pub fn fits(&self) -> Result<()> {
+        let bounds = [
+            ("files that are agents", self.files.len(), limits::FILES_MAX, "FILES_MAX"),
+            ("paths that are agents", self.paths.len(), limits::PATHS_MAX, "PATHS_MAX"),
+            ("names of files that are agents", self.basenames.len(), limits::PATHS_MAX, "PATHS_MAX"),
+            ("names of cgroups that are agents", self.cgroup_names.len(), limits::CGROUPS_MAX, "CGROUPS_MAX"),
+            ("paths of cgroups that are agents", self.cgroup_paths.len(), limits::CGROUPS_MAX, "CGROUPS_MAX"),
+            ("live cgroups of agents", self.cgroups.len(), limits::CGROUPS_LIVE_MAX, "CGROUPS_LIVE_MAX"),
+        ];
+        for (what, count, max, name) in bounds {
+            let max = max as usize / 2;
+            ensure!(
+                count <= max,
+                "the registered agents together have {count} {what}, at most {max} (half of {name}): name fewer in \
+                 `match`, or a cgroup that holds several"
+            );
+        }
+        Ok(())
     }
 
     fn add_file(&mut self, files: &Files, path: &Path, mut identity: Match) {
@@ -159,4 +181,20 @@ fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
     let kept = text.len().min(N - 1);
     bytes[..kept].copy_from_slice(&text[..kept]);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_fits_is_told_by_name() {
+        let mut found = Identities::default();
+        let half = u64::from(limits::PATHS_MAX / 2);
+        found.paths = (0..half).map(|hash| (hash, Match::default())).collect();
+        assert!(found.fits().is_ok());
+        found.paths.insert(half, Match::default());
+        let error = found.fits().unwrap_err().to_string();
+        assert!(error.contains("8193 paths that are agents, at most 8192 (half of PATHS_MAX)"), "{error}");
+    }
 }

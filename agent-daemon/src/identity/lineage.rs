@@ -11,8 +11,8 @@ use agent_common::identity::{self, Recognised};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    cgroups::{Cgroup, Cgroups},
-    images::{Image, Images},
+    cgroups::{CGROUPS_MAX, Cgroup, Cgroups},
+    images::{IMAGES_MAX, Image, Images},
     names::Names,
 };
 use crate::event::{

@@ -2,16 +2,20 @@
 //! another without a gap.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use agent_common::contract::CONTRACT;
+use agent_common::{contract::CONTRACT, limits::AGENT_TASKS_MAX};
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{CgroupAttachMode, Program, links::FdLink},
+    programs::{
+        CgroupAttachMode, Program,
+        links::{FdLink, PinnedLink},
+    },
 };
 use tracing::warn;
 
@@ -194,7 +198,8 @@ impl Given {
     /// What maps are shared by: the layout, and who is looked at how.
     fn contract(&self) -> u64 {
         let (level, id) = self.scope;
-        let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id)];
+        let tasks = u64::from(agent_tasks_max(self.mode));
+        let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id), tasks];
         pins::build_number(&[bytemuck::cast_slice(&parts)])
     }
 
@@ -218,6 +223,7 @@ impl Given {
         loader
             .btf(Some(&btf))
             .allow_unsupported_maps()
+            .map_max_entries("AGENT_TASKS", agent_tasks_max(self.mode))
             .override_global("OFFSETS", bytemuck::bytes_of(&self.layout.offsets), true)
             .override_global("CGROUP_MODE", &cgroup_mode[..], true)
             .override_global("HOST_MNT_NS", &mnt[..], true)
@@ -269,9 +275,35 @@ impl Programs {
         Ok(())
     }
 
+    /// The attached programs' ids, each with its name.
+    pub fn ids(&self) -> BTreeMap<u32, &'static str> {
+        let id = |name: &str| match (&self.pins, &self.ebpf) {
+            (Some(pins), _) => {
+                let link = FdLink::from(PinnedLink::from_pin(pins.link(name)).ok()?);
+                Some(link.info().ok()?.program_id())
+            }
+            (None, Some(ebpf)) => Some(ebpf.program(name)?.info().ok()?.id()),
+            (None, None) => None,
+        };
+        self.names.iter().filter_map(|name| Some((id(name)?, *name))).collect()
+    }
+
     /// Lets go of what other builds have left; call when all that runs is labelled.
     pub fn retire_others(&self) -> Result<()> {
         self.pins.as_ref().map_or(Ok(()), Pins::retire_others)
+    }
+}
+
+/// Room for every task that the host can have: its buckets are taken at once, 64 MB for the most there could ever be.
+/// In lsm mode nobody reads the table.
+fn agent_tasks_max(mode: KernelMode) -> u32 {
+    let host = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
+        text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(AGENT_TASKS_MAX)
+    };
+    match mode {
+        KernelMode::Lsm => 1,
+        KernelMode::Cgroup => host("pid_max").min(host("threads-max")).clamp(1, AGENT_TASKS_MAX),
     }
 }
 

@@ -186,7 +186,7 @@ impl Files<'_> {
         // What is active was built, whatever the file says or whether there is one.
         let built = if self.active_modules().is_some_and(|m| has_bpf(&m)) { Some(true) } else { built };
         Capability {
-            name: "BPF LSM built in",
+            name: LSM_BUILT,
             state: built.map_or(State::Unknown, state),
             found: match built {
                 Some(true) => "CONFIG_BPF_LSM=y".to_owned(),
@@ -270,6 +270,7 @@ const BTF: &str = "BTF";
 const PRIVILEGE: &str = "privilege";
 const LOCKDOWN: &str = "lockdown";
 const CGROUP: &str = "cgroup v2";
+const LSM_BUILT: &str = "BPF LSM built in";
 const LSM_ACTIVE: &str = "BPF LSM active";
 /// PROC_PID_INIT_INO: the same on every kernel.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 /// Records that wait between the reader and the pipeline. When they are this many the reader waits, and what the ring
 /// buffer then has no room for is counted as lost in the kernel.
-const WAITING_MAX: usize = 4096;
+pub const WAITING_MAX: usize = 4096;
 
 /// Starts reading.
 pub fn read(mut ring: RingBuf<MapData>) -> Result<mpsc::Receiver<Vec<u8>>> {

@@ -124,9 +124,15 @@ impl Tables {
         Ok(())
     }
 
+    /// Whether what identifies agents will fit beside what does now.
+    pub fn has_room(&self, registry: &Registry, login_programs: &[PathBuf]) -> Result<()> {
+        resolve(registry, login_programs).fits()
+    }
+
     /// Points the identity maps at what the registry names, as it lies on the host now.
     pub fn identify(&mut self, registry: &Registry, login_programs: &[PathBuf]) -> Result<()> {
         let new = resolve(registry, login_programs);
+        new.fits()?;
         let old = std::mem::take(&mut self.identified);
         for (key, found) in &new.files {
             self.files.put(file_key(*key), *found)?;

@@ -1,17 +1,20 @@
 //! What the pipeline answers when a client of the control socket asks.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use tracing::warn;
 
-use super::{Pipeline, host};
+use super::{Pipeline, bounds, host};
 use crate::{
     control::{
         Command, Refusal,
         api::{AgentView, Labelled, PolicyView, Status},
     },
     event::word::{Evidence, ExecId, InstanceId, Word},
+    kernel::capability::guarantee,
     record::{
         file::File,
-        metrics::{self, Gauges},
+        metrics::{self, Gauges, Guarantee, Hook},
     },
 };
 
@@ -28,8 +31,8 @@ impl Pipeline {
             Command::Status { reply } => {
                 let _ = reply.send(self.status());
             }
-            Command::Metrics { reply } => {
-                let gauges = self.gauges();
+            Command::Metrics { processes, reply } => {
+                let gauges = self.gauges(processes);
                 let text = metrics::render(&self.line.recorder.metrics, &gauges);
                 let _ = reply.send(text);
             }
@@ -103,6 +106,7 @@ impl Pipeline {
 
     fn status(&mut self) -> Status {
         self.learn_instances();
+        let kernel = self.kernel.measure();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -116,15 +120,25 @@ impl Pipeline {
                 generation: self.in_force.generation,
                 agents: self.in_force.agents(),
                 roles: self.in_force.roles(),
-                problems: self.rejected.iter().flat_map(|p| &p.0).map(ToString::to_string).collect(),
+                problems: self.rejected.iter().flatten().map(ToString::to_string).collect(),
             },
             counters: self.kernel.counters().unwrap_or_default(),
+            resident_bytes: host::resident_bytes(),
+            bounds: self.bounds(&kernel),
+            kernel,
         }
     }
 
-    fn gauges(&mut self) -> Gauges {
+    fn gauges(&mut self, processes: BTreeMap<&'static str, u64>) -> Gauges {
         self.learn_instances();
         let counters = self.kernel.counters().unwrap_or_default();
+        let measured = self.kernel.measure();
+        let bounds = bounds::BOUNDS.iter().filter_map(|bound| {
+            let used = self.used(bound.name, &measured)?;
+            Some(metrics::Bound { name: bound.name, used, max: self.limit(bound, &measured) })
+        });
+        let guarantees = guarantee::of(self.kernel.mode(), "").into_iter();
+        let hooks = measured.hooks.iter().filter(|_| measured.runs_are_counted);
         let recorder = &self.line.recorder;
         let mut gauges = Gauges {
             version: env!("CARGO_PKG_VERSION"),
@@ -136,9 +150,23 @@ impl Pipeline {
             followers: recorder.followers.len(),
             followers_cut: recorder.followers.cut(),
             unwritten: recorder.file.as_ref().map_or(0, File::unwritten),
-            cgroups: self.line.lineage.cgroups.len(),
-            images: self.line.lineage.images.len(),
+            follower_lines_lost: recorder.followers.lines_lost(),
+            processes,
+            problems: self.rejected.as_ref().map_or(0, Vec::len),
             resident_bytes: host::resident_bytes(),
+            kernel_bytes: measured.bytes(),
+            ring: measured.ring.map(|ring| (ring.waiting_bytes, ring.size_bytes)),
+            hooks: hooks
+                .map(|hook| Hook {
+                    name: hook.name.clone(),
+                    runs: hook.runs,
+                    seconds: Duration::from_nanos(hook.run_ns).as_secs_f64(),
+                })
+                .collect(),
+            guarantees: guarantees
+                .map(|g| Guarantee { rule: g.rule, way: g.way, guarantee: g.guarantee.word() })
+                .collect(),
+            bounds: bounds.collect(),
             submitted: counters.submitted,
             lost: counters.lost,
             named: counters.named,

@@ -92,7 +92,7 @@ fn lay(table: &mut Table, role: u32, name: &str, mut draft: Draft) {
 /// A change lays the new rules beside the old, so each map must hold twice what is in force.
 fn check_bounds(table: &Table, documents: &Documents, problems: &mut Problems) {
     let bounds = [
-        ("roles", table.roles.len(), ROLES_MAX, "ROLES_MAX"),
+        ("roles", table.roles.len(), ROLES_MAX / 2, "half of ROLES_MAX"),
         (
             "rules with one address and port",
             table.exact.len(),

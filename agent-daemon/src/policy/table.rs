@@ -76,6 +76,24 @@ impl Table {
     }
 }
 
+impl Table {
+    /// A role whose policy has the id of another content that `old` holds: written beside it, the two would be mixed.
+    #[must_use]
+    pub fn collides(&self, old: &Self) -> Option<&str> {
+        let Diff { add, remove } = self.diff(old);
+        // Under an id that both have, the same content is no difference; so any difference is another content.
+        let ids = add.roles.values().map(|policy| policy.id);
+        let ids = ids.chain(add.exact.keys().chain(&remove.exact).map(|key| key.policy));
+        let ids = ids.chain(add.sockets.keys().chain(&remove.sockets).map(|key| key.policy));
+        let ids = ids.chain(add.prefixes.keys().chain(&remove.prefixes).map(|(_, key)| key.policy));
+        let mut ids = ids.chain(add.unix.keys().chain(&remove.unix).map(|(_, key)| key.policy));
+        let id =
+            ids.find(|id| old.names.policies.contains_key(id) && self.names.policies.contains_key(id))?;
+        let role = self.names.policies.get(&id)?;
+        self.names.roles.get(role).map(String::as_str)
+    }
+}
+
 /// The difference of two tables.
 #[derive(Clone, Debug, Default)]
 pub struct Diff {

@@ -119,7 +119,7 @@ fn open(path: &Path) -> io::Result<Open> {
 }
 
 /// A batch is written early at this size.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// What a batch's buffer keeps between batches.
 const BATCH_BYTES_KEPT: usize = 64 << 10;
 

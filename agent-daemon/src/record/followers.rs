@@ -14,6 +14,8 @@ use crate::event::{Event, filter::Filter};
 pub struct Followers {
     all: Vec<Sender>,
     cut: u64,
+    /// Lines that waited for followers who were cut off and never read them.
+    unread: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,16 @@ struct Sender {
 pub struct Follower {
     pub lines: mpsc::Receiver<Arc<[u8]>>,
     lost: Arc<AtomicU64>,
+    unread: Arc<AtomicU64>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // One that leaves of its own will has lost nothing.
+        while self.lost() > 0 && self.lines.try_recv().is_ok() {
+            self.unread.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Follower {
@@ -44,7 +56,7 @@ impl Followers {
         let (sender, lines) = mpsc::channel(LINES_WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         self.all.push(Sender { filter, lines: sender, lost: lost.clone() });
-        Follower { lines, lost }
+        Follower { lines, lost, unread: self.unread.clone() }
     }
 
     /// Gives a line to whoever wants it.
@@ -93,6 +105,18 @@ impl Followers {
         self.cut
     }
 
+    /// Lines that wait for the one that is furthest behind.
+    #[must_use]
+    pub fn waiting_most(&self) -> usize {
+        self.all.iter().map(|f| f.lines.max_capacity() - f.lines.capacity()).max().unwrap_or_default()
+    }
+
+    /// Lines that followers lost for being slow: the one that found no room, and those before it that were not read.
+    #[must_use]
+    pub fn lines_lost(&self) -> u64 {
+        self.cut + self.unread.load(Ordering::Relaxed)
+    }
+
     /// Forgets those who went away without an event having found out.
     pub fn sweep(&mut self) {
         self.all.retain(|follower| !follower.lines.is_closed());
@@ -100,7 +124,7 @@ impl Followers {
 }
 
 /// Lines that wait for a follower: about 2 MB of typical ones.
-const LINES_WAITING_MAX: usize = 2_048;
+pub const LINES_WAITING_MAX: usize = 2_048;
 
 #[cfg(test)]
 mod tests {
@@ -123,5 +147,19 @@ mod tests {
         }
         assert_eq!((seen, slow.lost()), (LINES_WAITING_MAX, 1));
         assert!(picky.lines.try_recv().is_err() && picky.lost() == 0);
+        assert_eq!(followers.lines_lost(), 1);
+    }
+
+    #[tokio::test]
+    async fn lines_that_were_never_read_are_lost_lines() {
+        let mut followers = Followers::default();
+        let (stuck, leaves) = (followers.add(Filter::default()), followers.add(Filter::default()));
+        followers.offer(&Event::default(), b"{}\n");
+        drop(leaves);
+        for _ in 0..LINES_WAITING_MAX {
+            followers.offer(&Event::default(), b"{}\n");
+        }
+        drop(stuck);
+        assert_eq!((followers.cut(), followers.lines_lost()), (1, LINES_WAITING_MAX as u64 + 1));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use agent_common::identity::Origin;
 
-pub use self::text::{Gauges, render};
+pub use self::text::{Bound, Gauges, Guarantee, Hook, render};
 use crate::event::{Event, Kind, Name, local::UNDECODABLE};
 
 /// Counters since the daemon's start. Plain numbers: the pipeline alone writes them.
@@ -61,7 +61,17 @@ impl Metrics {
             verdicts.count += 1;
         } else if self.verdicts.len() < VERDICTS_MAX {
             self.verdicts.insert(key, Verdicts { agent: agent.clone(), role: role.clone(), count: 1 });
+        } else {
+            // No registry numbers an agent 0.
+            let other = || Verdicts { agent: OTHER.into(), role: OTHER.into(), count: 0 };
+            self.verdicts.entry((0, 0, key.2)).or_insert_with(other).count += 1;
         }
+    }
+
+    /// How many agents × roles × verdicts are counted one by one.
+    #[must_use]
+    pub fn verdicts_counted(&self) -> usize {
+        self.verdicts.len()
     }
 
     /// Counts a record that could not be decoded.
@@ -81,5 +91,7 @@ impl Metrics {
 const KINDS: usize = Kind::ALL.len();
 /// Known origins, and one slot for numbers without a word.
 const ORIGINS: usize = Origin::ALL.len() + 1;
-/// Agents × roles × verdicts of a large configuration; more are not counted one by one.
-const VERDICTS_MAX: usize = 65_536;
+/// Agents × roles × verdicts that are counted one by one; what comes after them is counted together, as `other`.
+pub const VERDICTS_MAX: usize = 4_096;
+/// Agent and role of what is counted together: no name, since those begin with a letter or digit.
+const OTHER: &str = "(other)";

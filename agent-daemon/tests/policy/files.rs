@@ -1,9 +1,15 @@
 //! Files in whatever state: read, or a clear error; never a panic, a wait or something left out in silence.
 
 use std::{
+    collections::BTreeSet,
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{FileExt, PermissionsExt, symlink},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use chaperone::{
@@ -78,11 +84,67 @@ fn empty_and_half_written_files() {
     let empty = "/roles/x.yaml: holds no document (write a document, or remove the file: an empty one is taken for half-written)";
     assert_eq!(problem_with(|path| fs::write(path, "").unwrap()), empty);
     assert_eq!(problem_with(|path| fs::write(path, "# soon\n---\n").unwrap()), empty);
-    for cut in 1..ROLE.trim_end().len() {
+    // All written before the first is read: one that has just been written is waited for.
+    let cuts = (1..ROLE.trim_end().len()).map(|cut| {
         let dir = directory();
         fs::write(dir.path().join("roles/r.yaml"), &ROLE[..cut]).unwrap();
+        (cut, dir)
+    });
+    for (cut, dir) in cuts.collect::<Vec<_>>() {
         assert!(!problems(dir.path()).is_empty(), "{}", &ROLE[..cut]);
     }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_one_or_the_other_or_an_error() {
+    let dir = directory();
+    let path = dir.path().join("roles/x.yaml");
+    // Two contents of one length, written in place, a part at a time: a mixture of them would be good YAML too.
+    let rules = |verdict: &str| {
+        let rules: Vec<String> =
+            (0..200).map(|i| format!("{{ to: \"10.0.0.{i}:443\", verdict: {verdict} }}")).collect();
+        role("x", "enforce", &format!("{{ default: deny, rules: [ {} ] }}", rules.join(",\n    ")))
+    };
+    let contents = [rules("allow"), rules("alert")];
+    fs::write(&path, &contents[0]).unwrap();
+    // When the writer wrote last, and the longest it was away, in milliseconds: on a busy machine it may be put aside
+    // half-way, and then nothing tells the file from one that is whole.
+    let begun = Instant::now();
+    let (end, last, away) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let shared = Arc::new((end, last, away));
+    let (writes, to, theirs) = (contents.clone(), path.clone(), shared.clone());
+    let writer = std::thread::spawn(move || {
+        let file = fs::OpenOptions::new().write(true).open(to).unwrap();
+        let (end, last, away) = &*theirs;
+        while !end.load(Relaxed) {
+            for content in &writes {
+                for (at, part) in content.as_bytes().chunks(1000).enumerate() {
+                    file.write_all_at(part, at as u64 * 1000).unwrap();
+                    let now = begun.elapsed().as_millis() as u64;
+                    away.fetch_max(now - last.swap(now, Relaxed), Relaxed);
+                }
+            }
+        }
+    });
+    let (end, last, away) = &*shared;
+    let mut refused = 0;
+    for _ in 0..20 {
+        away.store(0, Relaxed);
+        let (documents, problems) = Documents::read(dir.path());
+        let since = begun.elapsed().as_millis() as u64 - last.load(Relaxed);
+        let rules = documents.roles.iter().flat_map(|role| &role.spec.network.rules);
+        let mixed = rules.map(|rule| rule.verdict as u8).collect::<BTreeSet<_>>().len() > 1;
+        assert!(!mixed || away.load(Relaxed).max(since) >= 20, "a mixture was read");
+        if !problems.is_empty() {
+            assert!(problems.to_string().contains("is being changed while it is read"), "{problems}");
+            refused += 1;
+        }
+    }
+    end.store(true, Relaxed);
+    writer.join().unwrap();
+    assert!(refused > 0);
+    // What has settled is read.
+    assert_eq!(problems(dir.path()), Problems::default());
 }
 
 #[test]

@@ -103,6 +103,37 @@ fn a_diff_holds_what_changed_and_nothing_else() {
 }
 
 #[test]
+fn another_content_under_a_policy_id_that_is_in_force_is_noticed() {
+    let (r, id) = (name_id("r"), |table: &Table| table.roles[&name_id("r")].id);
+    let old = table(&role("r", "enforce", RULES));
+    assert_eq!(old.collides(&old), None);
+    assert_eq!(table(&role("r", "alert", RULES)).collides(&old), None);
+    assert_eq!(Table::default().collides(&old), None);
+    // Two contents with one number cannot be found in a test's time, so each kind of difference is laid by hand.
+    type Change = fn(&mut Table);
+    let changes: [(&str, Change); 7] = [
+        ("the mode", |t| t.roles.values_mut().for_each(|p| p.mode ^= 1)),
+        ("a verdict", |t| t.exact.values_mut().for_each(|rule| rule.verdict = Verdict::Deny as u8)),
+        ("a rule less", |t| t.exact.clear()),
+        ("a prefix less", |t| _ = t.prefixes.pop_first()),
+        ("a unix name less", |t| _ = t.unix.pop_first()),
+        ("a class less", |t| _ = t.sockets.pop_first()),
+        ("another role", |t| {
+            let policy = t.roles.pop_first().unwrap().1;
+            t.roles.insert(7, policy);
+            t.names.policies.insert(policy.id, 7);
+            t.names.roles.insert(7, "r".to_owned());
+        }),
+    ];
+    for (what, change) in changes {
+        let mut new = old.clone();
+        change(&mut new);
+        assert_eq!(new.collides(&old), Some("r"), "{what}");
+    }
+    assert!(old.names.policies[&id(&old)] == r);
+}
+
+#[test]
 fn a_bound_is_named_when_it_is_reached() {
     // Two protocols times 256 ports times this many addresses is just more than the bound.
     let rules: Vec<String> = (0..257)
@@ -116,4 +147,10 @@ fn a_bound_is_named_when_it_is_reached() {
         problems.0[0].what,
         "all roles together have 131584 rules with one address and port, at most 131072 (half of EXACT_RULES_MAX)"
     );
+    // With the built-in one they are one more than old and new roles have room for.
+    let roles: Vec<String> =
+        (0..2048).map(|i| role(&format!("r{i}"), "observe", "{ default: allow }")).collect();
+    let problems = build(&roles.join("---\n")).unwrap_err();
+    assert!(problems.0[0].what.ends_with("2049 roles, at most 2048 (half of ROLES_MAX)"), "{problems}");
+    assert!(build(&roles[1..].join("---\n")).is_ok());
 }

@@ -163,7 +163,10 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
         }
     };
     if let Some(found) = found {
-        let _ = CGROUPS.insert(&id, &CgroupAgent { found, instance: 0 }, u64::from(BPF_ANY));
+        let entry = CgroupAgent { found, instance: 0 };
+        if CGROUPS.insert(&id, &entry, u64::from(BPF_ANY)).is_err() {
+            emit::count(Counter::CgroupTableFull);
+        }
     }
     tell_cgroup(id, ctx.arg::<*const u8>(1));
     0

@@ -1,6 +1,6 @@
 //! An event as one line for people.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anstyle::Style;
 
@@ -67,6 +67,7 @@ fn word(event: &Event) -> &'static str {
         Kind::PolicyChanged => "policy",
         Kind::PolicyRejected => "policy",
         Kind::EventsLost => "lost",
+        Kind::GuaranteeChanged => "guarantee",
         Kind::Unknown => "unknown",
     }
 }
@@ -80,9 +81,25 @@ fn what(event: &Event) -> String {
         Kind::DaemonStarted | Kind::DaemonStopped => daemon(event),
         Kind::PolicyChanged | Kind::PolicyRejected => policy(event),
         Kind::EventsLost => lost(event),
+        Kind::GuaranteeChanged => guarantees(event),
         Kind::AgentFound | Kind::AgentEnded | Kind::Unknown => format!("{}{}", actor(event), instance(event)),
         _ => act(event),
     }
+}
+
+/// `lsm → cgroup mode: refused_in_the_call → not_seen: unix, vsock; …`
+fn guarantees(event: &Event) -> String {
+    let Some(changed) = &event.guarantees else { return String::new() };
+    let mut by_change: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for change in &changed.changes {
+        by_change.entry((&change.before, &change.now)).or_default().push(&change.way);
+    }
+    let changes: Vec<String> = by_change
+        .iter()
+        .map(|((before, now), ways)| format!("{before} → {now}: {}", ways.join(", ")))
+        .collect();
+    let modes = format!("{} → {} mode:", changed.mode_before, changed.mode);
+    format!("{} {}", paint(WARN, harmless(&modes)), harmless(&changes.join("; ")))
 }
 
 /// `curl[123]`

@@ -1,7 +1,8 @@
 //! One request, one answer: what each path means.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use agent_common::identity::Origin;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::{
         api::{Problem, RunRequest},
     },
     event::filter::Filter,
+    identity::discovery,
 };
 
 type Reply = Response<Answer>;
@@ -56,11 +58,21 @@ pub(super) async fn answer(
 }
 
 async fn metrics(service: &Service) -> Result<Reply, Fault> {
-    let text = ask(service, |reply| Command::Metrics { reply }).await?;
+    let mut processes: BTreeMap<&'static str, u64> =
+        Origin::ALL.iter().map(|origin| origin.name()).chain([UNLABELLED]).map(|name| (name, 0)).collect();
+    let pids = tokio::task::spawn_blocking(discovery::pids).await.unwrap_or_default();
+    // In pieces, so that events get their turn between them.
+    for some in pids.chunks(LABELS_PER_COMMAND) {
+        let labels = ask(service, |reply| Command::Labels { pids: some.to_vec(), reply }).await?;
+        for label in labels {
+            *processes.entry(label.map_or(UNLABELLED, |label| label.origin.name())).or_default() += 1;
+        }
+    }
+    let text = ask(service, |reply| Command::Metrics { processes, reply }).await?;
     Ok(whole(StatusCode::OK, "text/plain; version=0.0.4", text))
 }
 
-/// The pipeline answers, so it runs.
+/// The pipeline answers, so it runs; it begins to once everything is attached, in force and labelled.
 async fn health(service: &Service) -> Result<Reply, Fault> {
     ask(service, |reply| Command::Labels { pids: Vec::new(), reply }).await?;
     Ok(whole(StatusCode::OK, "text/plain", "ok\n".to_owned()))
@@ -198,6 +210,8 @@ fn raw(status: &str, why: &str) -> String {
 }
 
 const LABELS_PER_COMMAND: usize = 512;
-const BODY_BYTES_MAX: usize = 64 << 10;
+/// What stands for no label beside the origins.
+const UNLABELLED: &str = "none";
+pub const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const PIPELINE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -86,4 +86,4 @@ const RUNTIMES: &[&str] =
 const CONTAINER_ID_CHARS: usize = 64;
 
 /// More than hosts have (Kubernetes: some hundred pods); about 20 MB at worst.
-const CGROUPS_MAX: usize = 65_536;
+pub const CGROUPS_MAX: usize = 65_536;

@@ -65,7 +65,7 @@ impl Images {
 }
 
 /// As many as a large host has processes; about 150 bytes each.
-const IMAGES_MAX: usize = 131_072;
+pub const IMAGES_MAX: usize = 131_072;
 
 /// Images kept after their process ended.
 const ENDED_MAX: usize = 8_192;

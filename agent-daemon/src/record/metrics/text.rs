@@ -1,4 +1,7 @@
 //! Prometheus' text exposition of the counters.
+//!
+//! Labels are bounded: kinds, origins, places, hooks and bounds are lists in the code; agents and roles come from the
+//! registry and are counted together above a number; an instance, a process, an address or a path is never a label.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -14,18 +17,31 @@ pub struct Gauges {
     pub mode: String,
     pub started_unix_s: f64,
     pub generation: u64,
+    /// Mistakes in the configuration on the disk, which is not in force.
+    pub problems: usize,
     pub agents: usize,
     pub roles: usize,
     /// Live instances by agent.
     pub instances: BTreeMap<String, u64>,
     /// Live tasks of instances.
     pub tasks: u64,
+    /// Live processes by the origin that their label says.
+    pub processes: BTreeMap<&'static str, u64>,
     pub followers: usize,
     pub followers_cut: u64,
+    /// Lines that followers lost.
+    pub follower_lines_lost: u64,
+    /// Lines that the event file lost.
     pub unwritten: u64,
-    pub cgroups: usize,
-    pub images: usize,
     pub resident_bytes: u64,
+    /// Memory of maps and programs.
+    pub kernel_bytes: u64,
+    /// Bytes that wait in the ring buffer, and its size.
+    pub ring: Option<(u64, u64)>,
+    /// Runs of each hook; none while the kernel does not count them.
+    pub hooks: Vec<Hook>,
+    pub guarantees: Vec<Guarantee>,
+    pub bounds: Vec<Bound>,
     /// Events handed to the ring buffer, and events that found it full, by kind.
     pub submitted: BTreeMap<String, u64>,
     pub lost: BTreeMap<String, u64>,
@@ -33,87 +49,164 @@ pub struct Gauges {
     pub named: BTreeMap<String, u64>,
 }
 
+/// How often one hook ran, and for how long in all.
+#[derive(Clone, Debug, Default)]
+pub struct Hook {
+    pub name: String,
+    pub runs: u64,
+    pub seconds: f64,
+}
+
+/// What is done about one way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guarantee {
+    pub rule: &'static str,
+    pub way: &'static str,
+    pub guarantee: &'static str,
+}
+
+/// How full something is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bound {
+    pub name: &'static str,
+    pub used: u64,
+    pub max: u64,
+}
+
 /// All of it as text (format 0.0.4).
 #[must_use]
 pub fn render(metrics: &Metrics, gauges: &Gauges) -> String {
-    let mut out = Text(String::with_capacity(8192));
-    let g = gauges;
+    let mut out = Text(String::with_capacity(16 << 10));
+    daemon(&mut out, gauges);
+    guarantees(&mut out, gauges);
+    events(&mut out, metrics, gauges);
+    verdicts(&mut out, metrics);
+    who(&mut out, gauges);
+    policy(&mut out, metrics, gauges);
+    kernel(&mut out, gauges);
+    out.0
+}
+
+fn daemon(out: &mut Text, g: &Gauges) {
     out.family("chaperone_info", "gauge", "Version and mode of the running daemon.");
     out.value("chaperone_info", &[("version", g.version), ("mode", &g.mode)], 1.0);
     out.single("chaperone_start_time_seconds", "gauge", "Start of the daemon, unix time.", g.started_unix_s);
-    out.single(
-        "chaperone_resident_memory_bytes",
-        "gauge",
-        "Resident memory of the daemon.",
-        g.resident_bytes as f64,
-    );
+    let (resident, kernel) = (g.resident_bytes as f64, g.kernel_bytes as f64);
+    out.single("chaperone_resident_memory_bytes", "gauge", "Resident memory of the daemon.", resident);
+    let help = "Kernel memory of maps and programs, as the kernel states it.";
+    out.single("chaperone_kernel_memory_bytes", "gauge", help, kernel);
+}
 
+fn guarantees(out: &mut Text, g: &Gauges) {
+    let name = "chaperone_guarantee_info";
+    out.family(name, "gauge", "What this host lets be done about each way, by kind of rule.");
+    for Guarantee { rule, way, guarantee } in &g.guarantees {
+        out.value(name, &[("rule", rule), ("way", way), ("guarantee", guarantee)], 1.0);
+    }
+}
+
+fn events(out: &mut Text, metrics: &Metrics, g: &Gauges) {
     out.family("chaperone_events_total", "counter", "Events read from the kernel side, by kind and origin.");
     for (kind, name) in Kind::ALL {
         for (slot, count) in
             metrics.received[kind.index()].iter().enumerate().filter(|(_, count)| **count > 0)
         {
-            let origin = u8::try_from(slot).ok().and_then(Origin::from_raw).map_or("unknown", Origin::name);
+            let origin = u8::try_from(slot).ok().and_then(Origin::from_raw).map_or(UNNAMED, Origin::name);
             out.value("chaperone_events_total", &[("kind", name), ("origin", origin)], *count as f64);
         }
     }
     let recorded = metrics.recorded as f64;
     out.single("chaperone_events_recorded_total", "counter", "Events given to file and followers.", recorded);
-    out.family("chaperone_events_submitted_total", "counter", "Events handed to the ring buffer, by kind.");
+    let name = "chaperone_events_submitted_total";
+    out.family(name, "counter", "Events handed to the ring buffer, by kind.");
     for (kind, count) in &g.submitted {
-        out.value("chaperone_events_submitted_total", &[("kind", kind)], *count as f64);
+        out.value(name, &[("kind", kind)], *count as f64);
     }
-    out.family("chaperone_events_lost_total", "counter", "Events lost, by kind (or reason) and place.");
-    for (kind, count) in &g.lost {
-        out.value("chaperone_events_lost_total", &[("kind", kind), ("place", "ring")], *count as f64);
+    let name = "chaperone_events_lost_total";
+    out.family(name, "counter", "Events lost, by kind (or reason) and place.");
+    let mut lost = |kind: &str, place: &str, count: u64| {
+        out.value(name, &[("kind", kind), ("place", place)], count as f64);
+    };
+    g.lost.iter().for_each(|(kind, count)| lost(kind, "ring", *count));
+    UNDECODABLE.iter().zip(metrics.undecodable).for_each(|(reason, count)| lost(reason, "decode", count));
+    lost("line", "file", g.unwritten);
+    lost("line", "follower", g.follower_lines_lost);
+    if let Some((waiting, size)) = g.ring {
+        let help = "Bytes of events that wait in the ring buffer.";
+        out.single("chaperone_ring_waiting_bytes", "gauge", help, waiting as f64);
+        out.single("chaperone_ring_size_bytes", "gauge", "Bytes that the ring buffer holds.", size as f64);
     }
-    for (reason, count) in UNDECODABLE.iter().zip(metrics.undecodable) {
-        out.value("chaperone_events_lost_total", &[("kind", reason), ("place", "decode")], count as f64);
-    }
-    out.value("chaperone_events_lost_total", &[("kind", "line"), ("place", "file")], g.unwritten as f64);
+    out.single("chaperone_followers", "gauge", "Clients that follow events.", g.followers as f64);
+    let cut = g.followers_cut as f64;
+    out.single("chaperone_followers_cut_total", "counter", "Followers cut off for being slow.", cut);
+}
 
-    out.family(
-        "chaperone_verdicts_total",
-        "counter",
-        "Verdicts on acts of agents, by agent, role and verdict.",
-    );
-    let mut verdicts: Vec<_> = metrics.verdicts.iter().collect();
-    verdicts
-        .sort_by(|(a_key, a), (b_key, b)| (&a.agent, &a.role, a_key.2).cmp(&(&b.agent, &b.role, b_key.2)));
-    for ((_, _, verdict), of) in verdicts {
-        let verdict = Verdict::from_raw(*verdict).map_or("unknown", Verdict::name);
-        let labels = [("agent", &*of.agent), ("role", &*of.role), ("verdict", verdict)];
-        out.value("chaperone_verdicts_total", &labels, of.count as f64);
+fn verdicts(out: &mut Text, metrics: &Metrics) {
+    let name = "chaperone_verdicts_total";
+    out.family(name, "counter", "Verdicts on acts of agents, by agent, role and verdict.");
+    // By what is shown: two numbers of one name, such as agents that are gone, are one series.
+    let mut shown: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    for ((_, _, verdict), of) in &metrics.verdicts {
+        let verdict = Verdict::from_raw(*verdict).map_or(UNNAMED, Verdict::name);
+        *shown.entry((&of.agent, &of.role, verdict)).or_default() += of.count;
     }
+    for ((agent, role, verdict), count) in shown {
+        out.value(name, &[("agent", agent), ("role", role), ("verdict", verdict)], count as f64);
+    }
+}
 
+fn who(out: &mut Text, g: &Gauges) {
     out.family("chaperone_instances", "gauge", "Live instances, by agent.");
     for (agent, count) in &g.instances {
         out.value("chaperone_instances", &[("agent", agent)], *count as f64);
     }
     out.single("chaperone_agent_tasks", "gauge", "Live tasks of all instances.", g.tasks as f64);
+    out.family("chaperone_processes", "gauge", "Live processes, by the origin that their label says.");
+    for (origin, count) in &g.processes {
+        out.value("chaperone_processes", &[("origin", origin)], *count as f64);
+    }
+}
+
+fn policy(out: &mut Text, metrics: &Metrics, g: &Gauges) {
     out.single("chaperone_agents", "gauge", "Registered agents.", g.agents as f64);
     out.single("chaperone_roles", "gauge", "Roles in force.", g.roles as f64);
-    let generation = g.generation as f64;
-    out.single(
-        "chaperone_policy_generation",
-        "gauge",
-        "Configurations put in force since the start.",
-        generation,
-    );
-    out.family("chaperone_policy_reloads_total", "counter", "Configurations read, by result.");
+    let help = "Configurations put in force since the start.";
+    out.single("chaperone_policy_generation", "gauge", help, g.generation as f64);
+    let name = "chaperone_policy_reloads_total";
+    out.family(name, "counter", "Configurations read, by result.");
     for (result, count) in [("in_force", metrics.policy_changed), ("rejected", metrics.policy_rejected)] {
-        out.value("chaperone_policy_reloads_total", &[("result", result)], count as f64);
+        out.value(name, &[("result", result)], count as f64);
     }
-    out.single("chaperone_followers", "gauge", "Clients that follow events.", g.followers as f64);
-    let cut = g.followers_cut as f64;
-    out.single("chaperone_followers_cut_total", "counter", "Followers cut off for being slow.", cut);
-    out.single("chaperone_known_cgroups", "gauge", "Cgroups whose path is known.", g.cgroups as f64);
-    out.single("chaperone_known_images", "gauge", "Program images whose path is known.", g.images as f64);
+    let help =
+        "Mistakes in the configuration on the disk; while there are any, the one before it is in force.";
+    out.single("chaperone_policy_problems", "gauge", help, g.problems as f64);
+}
+
+fn kernel(out: &mut Text, g: &Gauges) {
+    if !g.hooks.is_empty() {
+        let name = "chaperone_hook_runs_total";
+        out.family(name, "counter", "Runs of each kernel program, while kernel.bpf_stats_enabled is 1.");
+        for hook in &g.hooks {
+            out.value(name, &[("hook", &hook.name)], hook.runs as f64);
+        }
+        let name = "chaperone_hook_seconds_total";
+        out.family(name, "counter", "Time in each kernel program, while kernel.bpf_stats_enabled is 1.");
+        for hook in &g.hooks {
+            out.value(name, &[("hook", &hook.name)], hook.seconds);
+        }
+    }
+    out.family("chaperone_bound_used", "gauge", "How much of each bounded thing is in use.");
+    for bound in &g.bounds {
+        out.value("chaperone_bound_used", &[("bound", bound.name)], bound.used as f64);
+    }
+    out.family("chaperone_bound_limit", "gauge", "The bound of each bounded thing.");
+    for bound in &g.bounds {
+        out.value("chaperone_bound_limit", &[("bound", bound.name)], bound.max as f64);
+    }
     out.family("chaperone_kernel_total", "counter", "Named counters of the kernel side.");
     for (name, count) in &g.named {
         out.value("chaperone_kernel_total", &[("counter", name)], *count as f64);
     }
-    out.0
 }
 
 struct Text(String);
@@ -138,39 +231,8 @@ impl Text {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::{Event, Ids, Subject};
+/// A number that has no word.
+const UNNAMED: &str = "unknown";
 
-    #[test]
-    fn counters_read_as_prometheus_wants_them() {
-        let mut metrics = Metrics::default();
-        metrics.received(Kind::NetConnect, Origin::Agent as u8);
-        metrics.undecodable("kind");
-        let subject = Subject {
-            agent: Some("a\"b".into()),
-            role: Some("r".into()),
-            ids: Ids { agent: 1, role: 2, cgroup: 0 },
-            ..Subject::default()
-        };
-        let event = Event { verdict: Some(Verdict::Deny.into()), subject: Some(subject), ..Event::default() };
-        metrics.judged(&event);
-        metrics.judged(&event);
-        let text = render(&metrics, &Gauges { version: "1", mode: "lsm".to_owned(), ..Gauges::default() });
-        for line in [
-            "chaperone_info{version=\"1\",mode=\"lsm\"} 1",
-            "chaperone_events_total{kind=\"net_connect\",origin=\"agent\"} 1",
-            "chaperone_verdicts_total{agent=\"a\\\"b\",role=\"r\",verdict=\"deny\"} 2",
-            "chaperone_events_lost_total{kind=\"kind\",place=\"decode\"} 1",
-            "chaperone_followers 0",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
-        }
-        let families: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        assert!(text.lines().filter(|l| !l.starts_with('#')).all(|l| {
-            let name = l.split(['{', ' ']).next().unwrap();
-            families.iter().any(|f| f.split(' ').next() == Some(name))
-        }));
-    }
-}
+#[cfg(test)]
+mod tests;

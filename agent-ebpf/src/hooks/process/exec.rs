@@ -161,8 +161,7 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         label.evidence = why;
     } else if kernel::cgroup_mode() {
         // Keeps the exec id that cgroup hooks tell.
-        let tid = kernel::load::<u32>(task, offset!(task_pid));
-        let _ = AGENT_TASKS.insert(&tid, &*label, u64::from(BPF_ANY));
+        subject::keep(label, kernel::load::<u32>(task, offset!(task_pid)));
     }
     (Recognised::No, 0)
 }

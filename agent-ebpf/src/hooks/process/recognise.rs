@@ -1,7 +1,7 @@
 //! Which agent a file, script, cgroup or run request stands for.
 
 use agent_common::{
-    identity::{Basename, Label, Match, Origin, Recognised, match_flags},
+    identity::{Basename, CgroupName, Label, Match, Origin, Recognised, match_flags},
     limits,
 };
 use aya_ebpf::{
@@ -13,7 +13,7 @@ use aya_ebpf::{
 use crate::{
     emit, enforce,
     kernel::{self, Ptr, offset},
-    maps::{BASENAMES, CGROUPS, FILES, INSTANCES, PATHS},
+    maps::{BASENAMES, CGROUP_NAMES, CGROUPS, FILES, INSTANCES, PATHS},
     subject,
 };
 
@@ -115,11 +115,36 @@ pub enum ByCgroup {
     Entered,
 }
 
+/// The agent that the current task's cgroup is by its own name. In a scratch: the key is a quarter of the stack.
+#[inline(always)]
+fn by_own_name() -> Option<Match> {
+    let css_set: Ptr = kernel::load(subject::task(), offset!(task_cgroups));
+    let cgroup = kernel::read_ptr(css_set, offset!(css_set_dfl_cgrp))?;
+    let node = kernel::read_ptr(cgroup, offset!(cgroup_kn))?;
+    let name = kernel::read_ptr(node, offset!(kernfs_name))?;
+    let scratch = emit::acquire()?;
+    let key: *mut CgroupName = scratch.text.as_mut_ptr().cast();
+    // SAFETY: the text is longer than a name, and bytes have no alignment.
+    unsafe { *key = CgroupName([0; limits::CGROUP_NAME_BYTES]) };
+    kernel::read_str(key.cast(), limits::CGROUP_NAME_BYTES as u32, name);
+    // SAFETY: entries of a map stay readable for the program's run.
+    let found = unsafe { CGROUP_NAMES.get(&*key) }.copied();
+    emit::release(scratch);
+    found
+}
+
 #[inline(always)]
 pub fn cgroup(label: &Label, begins: u64) -> ByCgroup {
     // SAFETY: takes nothing.
     let id = unsafe { bpf_get_current_cgroup_id() };
-    let Some(entry) = CGROUPS.get_ptr_mut(&id) else { return ByCgroup::Nothing };
+    let Some(entry) = CGROUPS.get_ptr_mut(&id) else {
+        // One that found the table full when it was born.
+        return match by_own_name() {
+            Some(_) if label.origin == Origin::Human as u8 => ByCgroup::Entered,
+            Some(found) => ByCgroup::Agent(found),
+            None => ByCgroup::Nothing,
+        };
+    };
     // SAFETY: entries of a map stay readable for the program's run.
     let entry = unsafe { &mut *entry };
     if label.origin == Origin::Human as u8 {

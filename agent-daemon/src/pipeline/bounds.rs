@@ -1,0 +1,320 @@
+//! Every map, queue and buffer: its bound, and what happens to what comes when the bound is reached.
+//!
+//! The one list: `chaperone doctor --bounds` prints it, docs/OPERATING.md shows it, metrics say how full each is.
+//! Reasons for the numbers stand beside them, those of the kernel side in `agent-common/src/limits.rs`.
+
+use agent_common::limits;
+
+use super::{BATCH_EVENTS_MAX, COMMANDS_WAITING_MAX, Pipeline, REQUESTS_WAITING_MAX};
+use crate::{
+    config::files::{FILE_BYTES_MAX, FILES_MAX},
+    control::{api::BoundView, server},
+    identity::lineage::{CGROUPS_MAX, IMAGES_MAX},
+    kernel::{EVENTS_WAITING_MAX, measure::Measured},
+    record::{file::BATCH_BYTES_MAX, followers::LINES_WAITING_MAX, metrics::VERDICTS_MAX},
+};
+
+/// Something bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// A map's name as it stands, anything else in lower case.
+    pub name: &'static str,
+    pub holds: &'static str,
+    /// [`UNBOUNDED`] for what grows with the host's tasks and sockets and with nothing else.
+    pub bound: u64,
+    pub at_bound: &'static str,
+}
+
+/// One entry for each task or socket that there is: the kernel's own bounds hold.
+pub const UNBOUNDED: u64 = 0;
+
+impl Bound {
+    /// Whether it is a map of the kernel side.
+    #[must_use]
+    pub fn is_map(&self) -> bool {
+        self.name.starts_with(|c: char| c.is_ascii_uppercase())
+    }
+}
+
+const fn bound(name: &'static str, holds: &'static str, bound: u64, at_bound: &'static str) -> Bound {
+    Bound { name, holds, bound, at_bound }
+}
+
+const REFUSED_CHANGE: &str =
+    "the change of configuration is an error before anything is written; what was in force stays";
+
+/// All of them.
+pub const BOUNDS: &[Bound] = &[
+    bound(
+        "LABELS",
+        "labels of tasks",
+        UNBOUNDED,
+        "a newborn for which there is no memory takes its parent's label when it first acts; counted (label_allocation_failed)",
+    ),
+    bound(
+        "OWNERS",
+        "who holds a unix socket",
+        UNBOUNDED,
+        "without memory the peer of a unix socket is told as unknown; rules go by name and hold",
+    ),
+    bound(
+        "FLOWS",
+        "last target told of a socket",
+        UNBOUNDED,
+        "without memory each datagram is told, not the first alone; verdicts are given to each in any case",
+    ),
+    bound(
+        "INSTANCES",
+        "live instances",
+        limits::INSTANCES_MAX as u64,
+        "a further instance is enforced by its label's agent and role; counted (instance_table_full)",
+    ),
+    bound(
+        "AGENT_TASKS",
+        "agents' tasks in cgroup mode; in lsm mode it is not used and holds 1",
+        limits::AGENT_TASKS_MAX as u64,
+        "a further task of an agent is killed; counted (agent_task_table_full)",
+    ),
+    bound("ROLES", "roles in force; half, so that old and new fit", limits::ROLES_MAX as u64, REFUSED_CHANGE),
+    bound(
+        "EXACT_RULES",
+        "rules with one address and port; half",
+        limits::EXACT_RULES_MAX as u64,
+        REFUSED_CHANGE,
+    ),
+    bound(
+        "PREFIX_RULES",
+        "rules with an address prefix; half",
+        limits::PREFIX_RULES_MAX as u64,
+        REFUSED_CHANGE,
+    ),
+    bound("UNIX_RULES", "rules on unix sockets; half", limits::UNIX_RULES_MAX as u64, REFUSED_CHANGE),
+    bound("SOCKET_RULES", "rules on other sockets; half", limits::SOCKET_RULES_MAX as u64, REFUSED_CHANGE),
+    bound("FILES", "files that are agents; half", limits::FILES_MAX as u64, REFUSED_CHANGE),
+    bound("PATHS", "paths that are agents; half", limits::PATHS_MAX as u64, REFUSED_CHANGE),
+    bound("BASENAMES", "names of those files; half", limits::PATHS_MAX as u64, REFUSED_CHANGE),
+    bound(
+        "CGROUP_NAMES",
+        "names of cgroups that are agents; half",
+        limits::CGROUPS_MAX as u64,
+        REFUSED_CHANGE,
+    ),
+    bound(
+        "CGROUP_PATHS",
+        "paths of cgroups that are agents; half",
+        limits::CGROUPS_MAX as u64,
+        REFUSED_CHANGE,
+    ),
+    bound(
+        "CGROUPS",
+        "live cgroups of agents",
+        limits::CGROUPS_LIVE_MAX as u64,
+        "an agent in a further cgroup is recognised by the cgroup's own name; counted (cgroup_table_full)",
+    ),
+    bound(
+        "RUNS",
+        "`chaperone run` requests that wait for their exec",
+        limits::RUNS_MAX as u64,
+        "a further `chaperone run` is refused and starts nothing",
+    ),
+    bound(
+        "SEEDS",
+        "labels of processes older than the daemon",
+        limits::SEEDS_MAX as u64,
+        "the daemon does not start, and says so",
+    ),
+    bound("RECORD", "what is recorded per origin", 4, "fixed"),
+    bound("SHARES", "shares of the ring buffer outside every instance, by origin", 4, "fixed"),
+    bound(
+        "EVENTS",
+        "bytes of events that wait to be read",
+        limits::RING_BYTES as u64,
+        "a further event is lost and counted by kind and instance, of who holds more than is free first; the verdict was given before",
+    ),
+    bound(
+        "SCRATCH",
+        "work areas per CPU",
+        4,
+        "an event is lost and counted; a unix socket's name counts as unreadable, which only the default of its class fits",
+    ),
+    bound(
+        "events_waiting",
+        "events between the reader and the pipeline",
+        EVENTS_WAITING_MAX as u64,
+        "the reader waits, and the ring buffer fills",
+    ),
+    bound("events_batch", "events written at once", BATCH_EVENTS_MAX as u64, "the rest is the next batch"),
+    bound(
+        "file_batch_bytes",
+        "bytes written at once to the event file",
+        BATCH_BYTES_MAX as u64,
+        "written early; what cannot be written is counted as lost (place file)",
+    ),
+    bound(
+        "follower_lines",
+        "lines that wait for one follower",
+        LINES_WAITING_MAX as u64,
+        "the follower is cut off and told so; its lost lines are counted (place follower); nobody waits for it",
+    ),
+    bound(
+        "clients",
+        "clients of the control socket that are root",
+        server::CLIENTS_MAX as u64,
+        "a further one is told 503 and may try again",
+    ),
+    bound(
+        "guests",
+        "clients of the control socket that are not root",
+        server::GUESTS_MAX as u64,
+        "the same; root's places are its own",
+    ),
+    bound(
+        "refusals",
+        "clients that are being told no",
+        server::REFUSED_MAX as u64,
+        "a further one is cut off without a word",
+    ),
+    bound("scrapers", "clients of the metrics port", server::SCRAPERS_MAX as u64, "a further one is cut off"),
+    bound(
+        "header_bytes",
+        "bytes of a request's header",
+        server::HEADER_BYTES_MAX as u64,
+        "431, and the connection ends",
+    ),
+    bound(
+        "body_bytes",
+        "bytes of a request's body",
+        server::BODY_BYTES_MAX as u64,
+        "413, and the connection ends",
+    ),
+    bound(
+        "commands_waiting",
+        "clients' questions that wait for the pipeline",
+        COMMANDS_WAITING_MAX as u64,
+        "the client waits, for ten seconds at most: then 503",
+    ),
+    bound(
+        "requests_waiting",
+        "reloads that wait for the pipeline",
+        REQUESTS_WAITING_MAX as u64,
+        "the watcher waits; a reload reads what is on the disk by then",
+    ),
+    bound(
+        "config_file_bytes",
+        "bytes of a configuration file",
+        FILE_BYTES_MAX,
+        "the file is an error; what was in force stays",
+    ),
+    bound(
+        "config_files",
+        "files of a configuration directory",
+        FILES_MAX as u64,
+        "the directory is an error; what was in force stays",
+    ),
+    bound(
+        "cgroups_known",
+        "cgroups whose path the daemon remembers",
+        CGROUPS_MAX as u64,
+        "all are forgotten, and those that live are read again from /sys/fs/cgroup",
+    ),
+    bound(
+        "images_known",
+        "program images whose path the daemon remembers",
+        IMAGES_MAX as u64,
+        "all are forgotten: events lack `exe` until the next exec; verdicts do not use it",
+    ),
+    bound(
+        "verdicts_counted",
+        "agents × roles × verdicts that are counted one by one",
+        VERDICTS_MAX as u64,
+        "further ones are counted together, as (other)",
+    ),
+];
+
+impl Pipeline {
+    /// The list with what is in use now.
+    pub(super) fn bounds(&self, measured: &Measured) -> Vec<BoundView> {
+        let view = |bound: &Bound| BoundView {
+            bound: self.limit(bound, measured),
+            used: self.used(bound.name, measured),
+            ..bound.view()
+        };
+        BOUNDS.iter().map(view).collect()
+    }
+
+    /// The bound as it is on this host: a table may be made smaller where fewer tasks can be.
+    pub(super) fn limit(&self, bound: &Bound, measured: &Measured) -> u64 {
+        let map = measured.maps.iter().find(|map| map.name == bound.name && bound.bound > UNBOUNDED);
+        map.map_or(bound.bound, |map| map.entries_max)
+    }
+
+    /// How much is in use; `None` for what is never more than a moment's work.
+    pub(super) fn used(&self, name: &str, measured: &Measured) -> Option<u64> {
+        let (table, registry) = (&self.in_force.table, self.kernel.identifying());
+        let line = &self.line;
+        let used = match name {
+            "EVENTS" => return measured.ring.map(|ring| ring.waiting_bytes),
+            "INSTANCES" => line.lineage.instances().count(),
+            "ROLES" => table.roles.len(),
+            "EXACT_RULES" => table.exact.len(),
+            "PREFIX_RULES" => table.prefixes.len(),
+            "UNIX_RULES" => table.unix.len(),
+            "SOCKET_RULES" => table.sockets.len(),
+            "FILES" => registry.files.len(),
+            "PATHS" => registry.paths.len(),
+            "BASENAMES" => registry.basenames.len(),
+            "CGROUP_NAMES" => registry.cgroup_names.len(),
+            "CGROUP_PATHS" => registry.cgroup_paths.len(),
+            "follower_lines" => line.recorder.followers.waiting_most(),
+            "cgroups_known" => line.lineage.cgroups.len(),
+            "images_known" => line.lineage.images.len(),
+            "verdicts_counted" => line.recorder.metrics.verdicts_counted(),
+            map => return measured.entries(map),
+        };
+        Some(used as u64)
+    }
+}
+
+impl Bound {
+    /// Without what is in use: where no daemon runs.
+    #[must_use]
+    pub fn view(&self) -> BoundView {
+        BoundView {
+            name: self.name.to_owned(),
+            holds: self.holds.to_owned(),
+            bound: self.bound,
+            at_bound: self.at_bound.to_owned(),
+            used: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_stands_once_and_says_what_happens() {
+        let names: BTreeSet<&str> = BOUNDS.iter().map(|bound| bound.name).collect();
+        assert_eq!(names.len(), BOUNDS.len());
+        for bound in BOUNDS {
+            assert!(!bound.holds.is_empty() && !bound.at_bound.contains("not enforced"), "{bound:?}");
+        }
+    }
+
+    #[test]
+    fn every_map_of_the_kernel_side_has_its_bound() {
+        // Counters: one slot for each kind, fixed by the contract, nothing can come too much.
+        let fixed = ["SUBMITTED", "LOST", "LOST_TOLD", "COUNTERS", "EXEC_IDS"];
+        let maps = include_str!("../../../agent-ebpf/src/maps.rs");
+        let mut there = 0;
+        for name in maps.lines().filter_map(|line| line.strip_prefix("pub static ")?.split(':').next()) {
+            there += 1;
+            let stated = BOUNDS.iter().any(|bound| bound.name == name && bound.is_map());
+            assert!(stated || fixed.contains(&name), "{name} has no bound here");
+        }
+        assert!(there > 20, "{there}");
+    }
+}
