@@ -6,10 +6,11 @@
 //!   [`sctp`], [`unix`], [`family`], [`tunnel`], [`kernelmade`] its rows
 //! - [`ctx`] what a way is given; [`sys`] the system calls; [`frame`] packets by hand
 //! - [`receive`] the other end, with [`capture`]; [`selfcheck`] all ways against it
-//! - [`shape`] births; [`tree`] random process trees; [`storm`] the same act many times
+//! - [`shape`] births; [`tree`] random process trees; [`storm`] the same act many times; [`cost`] what one takes
 
 pub mod capture;
 pub mod compat;
+pub mod cost;
 pub mod ctx;
 pub mod family;
 pub mod frame;
@@ -76,6 +77,8 @@ enum Other {
     Selfcheck(selfcheck::Selfcheck),
     /// Do the same thing many times
     Storm(storm::Storm),
+    /// Measure what an operation takes
+    Cost(cost::Cost),
     /// Be born in a given shape, then execute a command
     Shape(shape::Shape),
     /// Grow random process trees that write down what they are
@@ -174,6 +177,7 @@ impl Act {
         match self.other {
             Some(Other::Selfcheck(selfcheck)) => selfcheck.run(),
             Some(Other::Storm(storm)) => storm.run(),
+            Some(Other::Cost(cost)) => cost.run(),
             Some(Other::Shape(shape)) => shape.run(),
             Some(Other::Tree(tree)) => tree.run(),
             Some(Other::Node(node)) => node.run(),

@@ -1,6 +1,8 @@
 //! What is measured: each benchmark runs in a guest and prints one JSON object.
 
 pub mod attribution;
+mod clock;
+pub mod cost;
 pub mod endpoints;
 
 use std::process::ExitCode;
@@ -22,6 +24,8 @@ enum Name {
     Endpoints,
     /// Whose doing a process is, over labelled cases and random trees
     Attribution,
+    /// Instructions per operation, memory, bytes, start
+    Cost,
 }
 
 impl Bench {
@@ -29,6 +33,7 @@ impl Bench {
         let report = match self.name {
             Name::Endpoints => endpoints::run(&self.mode)?,
             Name::Attribution => attribution::run(&self.mode)?,
+            Name::Cost => cost::run()?,
         };
         let text = serde_json::to_string(&report)?;
         std::fs::write("/tmp/bench.json", &text)?;

@@ -81,7 +81,7 @@ fn connect(to: SocketAddr) -> Result<(), Refused> {
     sys::connect(&sys::socket(family, libc::SOCK_STREAM, 0)?, &Addr::inet(to))
 }
 
-fn fork(exe: &CString) -> Result<(), Refused> {
+pub(super) fn fork(exe: &CString) -> Result<(), Refused> {
     let args = [exe.as_ptr(), ptr::null()];
     // SAFETY: the actor runs one thread here, so the child is a whole copy.
     let child = sys::call("fork", unsafe { libc::fork() })?;
