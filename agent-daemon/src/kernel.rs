@@ -20,9 +20,8 @@ use agent_common::{
 };
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, maps::RingBuf};
-use tokio::sync::mpsc;
 
-pub use attach::Options;
+pub use self::{attach::Options, ring::Ring};
 
 use crate::{
     config::settings::Config,
@@ -136,10 +135,10 @@ impl Kernel {
         &self.reason
     }
 
-    /// Raw events, in ring order; each is one record as `hooks::decode` takes it. Call once.
-    pub fn events(&mut self) -> Result<mpsc::Receiver<Vec<u8>>> {
+    /// Raw events, in ring order; each is one record as `hooks::decode` takes it. Call once, within the runtime.
+    pub fn events(&mut self) -> Result<Ring> {
         let map = raw::take(&mut self.ebpf, "EVENTS")?;
-        ring::read(RingBuf::try_from(map).context("open the ring buffer")?)
+        Ring::new(RingBuf::try_from(map).context("open the ring buffer")?)
     }
 
     /// Puts a policy and a registry in force: new rules beside the old, one write per role, then the old rules go.
