@@ -95,10 +95,14 @@ pub struct Label {
     pub evidence: u16,
     /// Its [`match_flags`].
     pub pending_flags: u16,
-    /// Raised once by the last thread of the process to end; of the thread group leader's label only.
-    pub ended: u64,
+    /// Of the thread group leader's label only. From [`THREADS`] on: that, and how many threads the process has beside
+    /// one. Below, for a process that nobody saw begin: not 0 once a thread was told that it is the last.
+    pub threads: u64,
 }
 const _: () = assert!(size_of::<Label>() == 56);
+
+/// Where [`Label::threads`] of a process whose threads are all counted begins.
+pub const THREADS: u64 = 1 << 32;
 
 /// One live instance: what a label's `instance` points to. Changing `state` or `role` is in force for the whole
 /// tree at its next system call.
@@ -109,7 +113,7 @@ pub struct Instance {
     pub parent: u64,
     /// Start of its first image, ns since boot (CLOCK_BOOTTIME).
     pub started_ns: u64,
-    /// Live tasks (threads) that carry its id. At 0 the kernel side removes the entry.
+    /// Live processes that carry its id. At 0 the kernel side removes the entry.
     pub tasks: u64,
     /// Events of this instance that found the ring buffer full.
     pub lost: u64,

@@ -55,16 +55,20 @@ pub fn agent() -> Option<&'static mut Label> {
 pub fn give(task: Ptr, label: &mut Label) -> Option<&'static mut Label> {
     let given = storage(task, label, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE));
     if given.is_some() {
-        join(label, kernel::load::<u32>(task, offset!(task_pid)));
+        let tid = kernel::load::<u32>(task, offset!(task_pid));
+        if tid == kernel::load::<u32>(task, offset!(task_tgid)) {
+            join(label);
+        }
+        note(label, tid);
     } else {
         emit::count(Counter::LabelFailed);
     }
     given
 }
 
-/// Counts one more task of the label's instance.
+/// Counts one more process of the label's instance.
 #[inline(always)]
-pub fn join(label: &Label, tid: u32) {
+pub fn join(label: &Label) {
     if label.instance == 0 {
         return;
     }
@@ -72,7 +76,15 @@ pub fn join(label: &Label, tid: u32) {
         // SAFETY: a map value, changed atomically only.
         unsafe { emit::atomic_add(&raw mut (*instance).tasks, 1) };
     }
-    if kernel::cgroup_mode() && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err() {
+}
+
+/// Notes an agent's task for the cgroup hooks.
+#[inline(always)]
+pub fn note(label: &Label, tid: u32) {
+    if label.instance != 0
+        && kernel::cgroup_mode()
+        && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err()
+    {
         // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
         emit::count(Counter::AgentTaskTableFull);
         // SAFETY: takes a signal number, for the current task.
@@ -80,7 +92,7 @@ pub fn join(label: &Label, tid: u32) {
     }
 }
 
-/// Counts one task less of an instance; true when that was the last, and the instance is gone.
+/// Counts one process less of an instance; true when that was the last, and the instance is gone.
 #[inline(always)]
 pub fn leave(instance: u64) -> bool {
     let Some(entry) = INSTANCES.get_ptr_mut(&instance) else { return false };
@@ -97,35 +109,44 @@ pub fn leave(instance: u64) -> bool {
 #[inline(never)]
 fn repair(task: Ptr) -> Option<&'static mut Label> {
     let tgid = kernel::load::<u32>(task, offset!(task_tgid));
-    // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(seed) = unsafe { SEEDS.get(&tgid) } {
-        let leader: Ptr = kernel::load(task, offset!(task_leader));
-        if kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS == seed.start_ticks {
-            let mut label = seed.label;
-            return give(task, &mut label);
-        }
-    }
     let leader: Ptr = kernel::load(task, offset!(task_leader));
-    let mut found = None;
-    if !leader.is_null() {
-        found = label_of(leader);
-    }
-    if found.is_none() {
-        let parent: Ptr = kernel::load(task, offset!(task_real_parent));
-        if !parent.is_null() {
-            found = label_of(parent);
-        }
-    }
-    let Some(found) = found else {
+    if leader.is_null() {
         emit::count(Counter::ActedUnlabelled);
         return None;
-    };
-    let mut label = *found;
-    label.evidence |= evidence::REPAIRED;
-    label.pending_agent = 0;
-    label.ended = 0;
-    emit::count(Counter::LabelRepaired);
+    }
+    let of_leader = label_of(leader);
+    let mut label = Label::default();
+    // SAFETY: entries of a map stay readable for the program's run.
+    if let Some(seed) = unsafe { SEEDS.get(&tgid) }
+        && kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS == seed.start_ticks
+    {
+        label = seed.label;
+    } else {
+        let found = match of_leader {
+            Some(ref label) => Some(&**label),
+            None => of_parent(task),
+        };
+        let Some(found) = found else {
+            emit::count(Counter::ActedUnlabelled);
+            return None;
+        };
+        label = *found;
+        label.evidence |= evidence::REPAIRED;
+        label.pending_agent = 0;
+        label.threads = 0;
+        emit::count(Counter::LabelRepaired);
+    }
+    // The leader stands for the process: instances count by it.
+    if of_leader.is_none() && kernel::load::<u32>(task, offset!(task_pid)) != tgid {
+        give(leader, &mut label);
+    }
     give(task, &mut label)
+}
+
+#[inline(always)]
+fn of_parent(task: Ptr) -> Option<&'static Label> {
+    let parent: Ptr = kernel::load(task, offset!(task_real_parent));
+    if parent.is_null() { None } else { label_of(parent).map(|label| &*label) }
 }
 
 #[inline(always)]
@@ -162,9 +183,13 @@ pub fn describe(subject: &mut Subject, label: &Label) {
     subject._pad2 = 0;
 }
 
-/// The audit login uid, `u32::MAX` for none. Read untyped, since cgroup hooks use it too.
+/// The audit login uid, `u32::MAX` for none.
 #[inline(always)]
 fn current_loginuid() -> u32 {
+    if !kernel::cgroup_mode() {
+        return kernel::load(task(), offset!(task_loginuid));
+    }
+    // Cgroup hooks have no typed task.
     // SAFETY: takes nothing.
     let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() } as Ptr;
     kernel::read::<u32>(task, offset!(task_loginuid)).unwrap_or(u32::MAX)

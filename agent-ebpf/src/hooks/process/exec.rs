@@ -6,7 +6,7 @@ use agent_common::{
         process::{Exec, Namespaces, exec_flags},
         record, text_flags,
     },
-    identity::{Instance, Label, Match, Origin, Recognised, evidence, match_flags},
+    identity::{Instance, Label, Match, Origin, Recognised, THREADS, evidence, match_flags},
     limits,
 };
 use aya_ebpf::{
@@ -139,6 +139,8 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
 
     label.parent_exec_id = label.exec_id;
     label.exec_id = exec_id;
+    // Its other threads have ended, and it leads what comes.
+    label.threads = THREADS;
     if found.agent != 0 && !continues(label, &found) {
         begin(task, label, &found, how, pid);
         return (how, found.entry);
@@ -206,7 +208,8 @@ fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32)
         emit::count(Counter::InstanceTableFull);
     }
     emit::count(Counter::InstancesStarted);
-    subject::join(label, kernel::load::<u32>(task, offset!(task_pid)));
+    subject::join(label);
+    subject::note(label, kernel::load::<u32>(task, offset!(task_pid)));
     if left != 0 {
         subject::leave(left);
     }

@@ -43,8 +43,6 @@ struct End {
     at: u64,
     instance: String,
     agent: String,
-    /// The instance ended too.
-    closes: bool,
     claimed: bool,
 }
 
@@ -140,7 +138,6 @@ fn ends(events: &[Value]) -> Result<HashMap<u32, Vec<End>>> {
             at: time.wrapping_sub(boot),
             instance: text("instance"),
             agent: text("agent"),
-            closes: event["exit"]["instance_ended"] == true,
             claimed: false,
         });
     }
@@ -187,11 +184,7 @@ fn check(grown: &[Node], mut ends: HashMap<u32, Vec<End>>, lost: bool, tally: &m
     }
     for (pid, ends) in ends {
         for end in ends.iter().filter(|end| !end.claimed) {
-            // Of a process whose last thread is its instance's last task too, both ends are told.
-            let same = |other: &End| other.claimed && other.instance == end.instance;
-            if !(end.closes && ends.iter().any(same)) {
-                tally.fault(format!("process {pid} is no node and ended as {end:?}"));
-            }
+            tally.fault(format!("process {pid} is no node and ended as {end:?}"));
         }
     }
 }
