@@ -1,5 +1,6 @@
 //! What is measured: each benchmark runs in a guest and prints one JSON object.
 
+pub mod accounting;
 pub mod attribution;
 mod clock;
 pub mod cost;
@@ -24,6 +25,8 @@ enum Name {
     Endpoints,
     /// Whose doing a process is, over labelled cases and random trees
     Attribution,
+    /// What a storm performed against what was recorded and counted as lost
+    Accounting,
     /// Instructions per operation, memory, bytes, start
     Cost,
 }
@@ -33,6 +36,7 @@ impl Bench {
         let report = match self.name {
             Name::Endpoints => endpoints::run(&self.mode)?,
             Name::Attribution => attribution::run(&self.mode)?,
+            Name::Accounting => accounting::run(&self.mode)?,
             Name::Cost => cost::run()?,
         };
         let text = serde_json::to_string(&report)?;

@@ -1,5 +1,6 @@
 //! The cases of a guest, in one mode, and those that this host's own kernel allows.
 
+pub mod accounting;
 pub mod attribution;
 pub mod net;
 pub mod process;
@@ -53,6 +54,7 @@ impl Guest {
             tally.run(attribution::CASES, only, &mut shared);
         }
         tally.run(net::CASES, only, &mut shared);
+        tally.run(accounting::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }
 }

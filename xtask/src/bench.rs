@@ -44,7 +44,8 @@ const PLAIN: Benchmark = Benchmark {
     memory_mb: None,
 };
 
-const TABLE: [Benchmark; 4] = [
+const TABLE: [Benchmark; 5] = [
+    Benchmark { name: "accounting", ..PLAIN },
     Benchmark { name: "attribution", systemd: true, ..PLAIN },
     Benchmark { name: "agents", cgroup: true, agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
     Benchmark { name: "cost", icount: true, memory_mb: Some(COST_MEMORY_MB), ..PLAIN },
