@@ -3,6 +3,8 @@
 pub mod exec;
 pub mod recognise;
 
+use core::mem::MaybeUninit;
+
 use agent_common::{
     event::{
         Counter, Kind, Text,
@@ -52,14 +54,13 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         emit::count(Counter::Labelled);
     }
     if !thread && emit::recorded(label.origin, record::FORK) {
-        let mut event = Fork {
-            child_pid: kernel::load::<u32>(child, offset!(task_tgid)),
-            clone_flags: flags,
-            ..Default::default()
-        };
+        let mut room = MaybeUninit::uninit();
+        let event: &mut Fork = emit::zeroed(&mut room);
+        event.child_pid = kernel::load::<u32>(child, offset!(task_tgid));
+        event.clone_flags = flags;
         emit::head(&mut event.header, Kind::Fork, size_of::<Fork>());
         subject::describe(&mut event.header.subject, &label);
-        emit::submit_fixed(&event, Kind::Fork, label.instance);
+        emit::submit_fixed(event, Kind::Fork, label.instance);
     }
     0
 }
@@ -100,14 +101,13 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         let _ = SEEDS.remove(&pid);
     }
     if emit::recorded(label.origin, record::EXIT) {
-        let mut event = Exit {
-            status: kernel::load::<u32>(task, offset!(task_exit_code)),
-            instance_ended: u32::from(ended),
-            ..Default::default()
-        };
+        let mut room = MaybeUninit::uninit();
+        let event: &mut Exit = emit::zeroed(&mut room);
+        event.status = kernel::load::<u32>(task, offset!(task_exit_code));
+        event.instance_ended = u32::from(ended);
         emit::head(&mut event.header, Kind::Exit, size_of::<Exit>());
         subject::describe(&mut event.header.subject, label);
-        emit::submit_fixed(&event, Kind::Exit, label.instance);
+        emit::submit_fixed(event, Kind::Exit, label.instance);
     }
     0
 }
