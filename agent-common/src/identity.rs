@@ -96,15 +96,19 @@ pub struct Label {
     /// Bits of [`evidence`].
     pub evidence: u16,
     /// Its [`match_flags`].
-    pub pending_flags: u16,
-    /// Raised once by the last thread of the process to end; of the thread group leader's label only.
-    pub ended: u64,
-    /// Low half of `task_struct.self_exec_id` at the last exec that was committed: while one build takes over from
-    /// another, both run, and the second leaves alone what the first has done.
-    pub execs: u32,
-    pub _pad: u32,
+    pub pending_flags: u8,
+    /// Which exec was committed last, by `task_struct.self_exec_id`; 0 for none. While one build takes over from
+    /// another, both run, and the second leaves alone what the first has done. One byte is enough to tell an exec from the
+    /// one before it, and eight bytes more would be too many: two frames of the verifier's stack hold a label.
+    pub execs: u8,
+    /// Of the thread group leader's label only. From [`THREADS`] on: that, and how many threads the process has beside
+    /// one. Below, for a process that nobody saw begin: not 0 once a thread was told that it is the last.
+    pub threads: u64,
 }
-const _: () = assert!(size_of::<Label>() == 64);
+const _: () = assert!(size_of::<Label>() == 56);
+
+/// Where [`Label::threads`] of a process whose threads are all counted begins.
+pub const THREADS: u64 = 1 << 32;
 
 /// One live instance: what a label's `instance` points to. Changing `state` or `role` is in force for the whole
 /// tree at its next system call.
@@ -115,7 +119,7 @@ pub struct Instance {
     pub parent: u64,
     /// Start of its first image, ns since boot (CLOCK_BOOTTIME).
     pub started_ns: u64,
-    /// Live tasks (threads) that carry its id. At 0 the kernel side removes the entry.
+    /// Live processes that carry its id. At 0 the kernel side removes the entry.
     pub tasks: u64,
     /// Events of this instance that found no room in the ring buffer.
     pub lost: u64,
@@ -225,7 +229,7 @@ pub struct Seed {
     /// `task_struct.start_boottime` in clock ticks of 10 ms as /proc/PID/stat gives it: guards against pid reuse.
     pub start_ticks: u64,
 }
-const _: () = assert!(size_of::<Seed>() == 72);
+const _: () = assert!(size_of::<Seed>() == 64);
 
 /// The stable number of an agent or role: FNV-1a of its name, never 0. Stable over restarts, so that pinned maps
 /// and a new daemon agree; two names with one number are a configuration error.

@@ -22,10 +22,11 @@ use agent_common::{
 };
 use anyhow::{Context as _, Result};
 use aya::maps::RingBuf;
-use tokio::sync::mpsc;
 
-pub use attach::{Adopted, Options};
-pub use ring::WAITING_MAX as EVENTS_WAITING_MAX;
+pub use self::{
+    attach::{Adopted, Options},
+    ring::Ring,
+};
 
 use crate::{
     config::settings::Config,
@@ -171,10 +172,10 @@ impl Kernel {
         self.programs.retire_others()
     }
 
-    /// Raw events, in ring order; each is one record as `hooks::decode` takes it. Call once.
-    pub fn events(&mut self) -> Result<mpsc::Receiver<Vec<u8>>> {
+    /// Raw events, in ring order; each is one record as `hooks::decode` takes it. Call once, within the runtime.
+    pub fn events(&mut self) -> Result<Ring> {
         let map = self.ring.take().context("the ring buffer is read already")?;
-        ring::read(RingBuf::try_from(map).context("open the ring buffer")?)
+        Ring::new(RingBuf::try_from(map).context("open the ring buffer")?)
     }
 
     /// Puts a policy and a registry in force: new rules beside the old, one write per role, then the old rules go.

@@ -29,7 +29,7 @@ use crate::{
     },
     control::Command,
     event::{Event, Kind},
-    kernel::{Counters, Kernel, KernelMode},
+    kernel::{Counters, Kernel, KernelMode, Ring},
     policy,
 };
 
@@ -52,7 +52,7 @@ pub struct Pipeline {
 /// What reaches the pipeline from outside.
 pub struct Inputs {
     /// Records as the kernel side sent them.
-    pub events: mpsc::Receiver<Vec<u8>>,
+    pub events: Ring,
     pub commands: mpsc::Receiver<Command>,
     pub requests: mpsc::Receiver<Request>,
     /// Asks for the end; dropping the sender does too.
@@ -96,24 +96,22 @@ impl Pipeline {
         self.watched.subscribe()
     }
 
-    /// Runs until it is asked to end or the kernel side is gone; what is still in the ring buffer's queue is recorded.
+    /// Runs until it is asked to end or the kernel side is gone; what is still in the ring buffer is recorded.
     pub async fn run(&mut self, mut inputs: Inputs) {
-        let mut batch = Vec::with_capacity(BATCH_EVENTS_MAX);
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest = std::pin::pin!(sleep_until(Instant::now()));
         let mut resting = false;
         loop {
             tokio::select! {
-                count = inputs.events.recv_many(&mut batch, BATCH_EVENTS_MAX), if !resting => {
-                    if count == 0 {
-                        error!("the ring buffer's reader is gone");
+                ready = inputs.events.ready(), if !resting => {
+                    if let Err(error) = ready {
+                        error!(error = format!("{error:#}"), "events cannot be read any more");
                         break;
                     }
-                    self.take(&mut batch);
                     // An event that comes alone is recorded at once; where one follows the other, waking up and
                     // writing for each would cost more than the events themselves.
-                    resting = count < BATCH_EVENTS_MAX;
+                    resting = self.take(&mut inputs.events) < BATCH_EVENTS_MAX;
                     rest.as_mut().reset(Instant::now() + REST);
                 }
                 () = &mut rest, if resting => resting = false,
@@ -126,24 +124,20 @@ impl Pipeline {
                 _ = inputs.shutdown.recv() => break,
             }
         }
-        self.drain(&mut inputs, &mut batch).await;
+        self.drain(&mut inputs.events);
     }
 
-    fn take(&mut self, batch: &mut Vec<Vec<u8>>) {
+    /// Takes a batch of events; how many it was.
+    fn take(&mut self, events: &mut Ring) -> usize {
         let offset = host::boot_offset_ns();
-        for record in batch.drain(..) {
-            self.line.take(&record, offset);
-        }
+        let taken = events.take(BATCH_EVENTS_MAX, |record| self.line.take(record, offset));
         self.line.recorder.flush();
+        taken
     }
 
-    async fn drain(&mut self, inputs: &mut Inputs, batch: &mut Vec<Vec<u8>>) {
+    fn drain(&mut self, events: &mut Ring) {
         let deadline = Instant::now() + DRAIN_MAX;
-        // What the kernel side submitted before now is still coming through its reader.
-        while let Ok(1..) =
-            tokio::time::timeout(DRAIN_QUIET, inputs.events.recv_many(batch, BATCH_EVENTS_MAX)).await
-        {
-            self.take(batch);
+        while self.take(events) > 0 {
             if Instant::now() > deadline {
                 warn!(
                     "events kept coming while the daemon was to end: the rest is left to the kernel's counters"
@@ -283,7 +277,7 @@ fn collision(role: &str) -> String {
     )
 }
 
-/// Events taken per wake: enough that a storm costs one write per batch, few enough that commands get their turn.
+/// Events taken at a time: enough that a storm costs one write per batch, few enough that commands get their turn.
 pub const BATCH_EVENTS_MAX: usize = 512;
 /// Pause between two batches. The ring buffer holds what a storm brings in many times this.
 const REST: Duration = Duration::from_millis(10);
@@ -295,6 +289,4 @@ pub const COMMANDS_WAITING_MAX: usize = 64;
 /// Requests of the watchers that wait; each of them waits in turn.
 pub const REQUESTS_WAITING_MAX: usize = 4;
 const TICK: Duration = Duration::from_secs(1);
-/// At the end, this long without an event means that none is left.
-const DRAIN_QUIET: Duration = Duration::from_millis(50);
 const DRAIN_MAX: Duration = Duration::from_secs(5);

@@ -4,6 +4,8 @@
 //! A task without a label is not an agent's (labels are inherited at birth, and taken from the parent when they are
 //! missing), so it passes, counted.
 
+use core::mem::MaybeUninit;
+
 use crate::{emit, subject};
 use agent_common::{
     event::{
@@ -43,12 +45,16 @@ pub fn net(
 ) -> i32 {
     let answer = carry_out(decision);
     if tell || answer != 0 || decision.verdict != Verdict::Allow {
-        let mut event = Net { target: *target, socket, op: op as u8, ..Default::default() };
+        let mut room = MaybeUninit::uninit();
+        let event: &mut Net = emit::zeroed(&mut room);
+        event.target = *target;
+        event.socket = socket;
+        event.op = op as u8;
         event.judgement = judgement(decision, policy, place, answer);
         emit::head(&mut event.header, Kind::Net, size_of::<Net>());
         subject::describe(&mut event.header.subject, label);
         if emit::recorded(label.origin, record::NET) {
-            emit::submit_fixed(&event, Kind::Net, label);
+            emit::submit_fixed(event, Kind::Net, label);
         }
     }
     answer

@@ -1,5 +1,10 @@
 //! Who acts: the label of the current task, and how it comes to have one.
 
+use core::{
+    mem::MaybeUninit,
+    ptr::{read_volatile, write_volatile},
+};
+
 use agent_common::{
     event::{Counter, Subject},
     identity::{Label, Origin, evidence},
@@ -55,16 +60,20 @@ pub fn agent() -> Option<&'static mut Label> {
 pub fn give(task: Ptr, label: &mut Label) -> Option<&'static mut Label> {
     let given = storage(task, label, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE));
     if given.is_some() {
-        join(label, kernel::load::<u32>(task, offset!(task_pid)));
+        let tid = kernel::load::<u32>(task, offset!(task_pid));
+        if tid == kernel::load::<u32>(task, offset!(task_tgid)) {
+            join(label);
+        }
+        note(label, tid);
     } else {
         emit::count(Counter::LabelFailed);
     }
     given
 }
 
-/// Counts one more task of the label's instance.
+/// Counts one more process of the label's instance.
 #[inline(always)]
-pub fn join(label: &Label, tid: u32) {
+pub fn join(label: &Label) {
     if label.instance == 0 {
         return;
     }
@@ -72,15 +81,15 @@ pub fn join(label: &Label, tid: u32) {
         // SAFETY: a map value, changed atomically only.
         unsafe { emit::atomic_add(&raw mut (*instance).tasks, 1) };
     }
-    if kernel::cgroup_mode() {
-        keep(label, tid);
-    }
 }
 
-/// Writes an agent's task where cgroup hooks look for it.
+/// Notes an agent's task for the cgroup hooks.
 #[inline(always)]
-pub fn keep(label: &Label, tid: u32) {
-    if AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err() {
+pub fn note(label: &Label, tid: u32) {
+    if label.instance != 0
+        && kernel::cgroup_mode()
+        && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err()
+    {
         // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
         emit::count(Counter::AgentTaskTableFull);
         // SAFETY: takes a signal number, for the current task.
@@ -88,7 +97,7 @@ pub fn keep(label: &Label, tid: u32) {
     }
 }
 
-/// Counts one task less of an instance; true when that was the last, and the instance is gone.
+/// Counts one process less of an instance; true when that was the last, and the instance is gone.
 #[inline(always)]
 pub fn leave(instance: u64) -> bool {
     let Some(entry) = INSTANCES.get_ptr_mut(&instance) else { return false };
@@ -105,35 +114,58 @@ pub fn leave(instance: u64) -> bool {
 #[inline(never)]
 fn repair(task: Ptr) -> Option<&'static mut Label> {
     let tgid = kernel::load::<u32>(task, offset!(task_tgid));
-    // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(seed) = unsafe { SEEDS.get(&tgid) } {
-        let leader: Ptr = kernel::load(task, offset!(task_leader));
-        if kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS == seed.start_ticks {
-            let mut label = seed.label;
-            return give(task, &mut label);
-        }
-    }
     let leader: Ptr = kernel::load(task, offset!(task_leader));
-    let mut found = None;
-    if !leader.is_null() {
-        found = label_of(leader);
-    }
-    if found.is_none() {
-        let parent: Ptr = kernel::load(task, offset!(task_real_parent));
-        if !parent.is_null() {
-            found = label_of(parent);
-        }
-    }
-    let Some(found) = found else {
+    if leader.is_null() {
         emit::count(Counter::ActedUnlabelled);
         return None;
-    };
-    let mut label = *found;
-    label.evidence |= evidence::REPAIRED;
-    label.pending_agent = 0;
-    label.ended = 0;
-    emit::count(Counter::LabelRepaired);
-    give(task, &mut label)
+    }
+    let of_leader = label_of(leader);
+    let mut room = MaybeUninit::uninit();
+    let label;
+    // SAFETY: entries of a map stay readable for the program's run.
+    if let Some(seed) = unsafe { SEEDS.get(&tgid) }
+        && kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS == seed.start_ticks
+    {
+        label = copy(&mut room, &seed.label);
+    } else {
+        let found = match of_leader {
+            Some(ref label) => Some(&**label),
+            None => of_parent(task),
+        };
+        let Some(found) = found else {
+            emit::count(Counter::ActedUnlabelled);
+            return None;
+        };
+        label = copy(&mut room, found);
+        label.evidence |= evidence::REPAIRED;
+        label.pending_agent = 0;
+        label.threads = 0;
+        label.execs = 0;
+        emit::count(Counter::LabelRepaired);
+    }
+    // The leader stands for the process: instances count by it.
+    if of_leader.is_none() && kernel::load::<u32>(task, offset!(task_pid)) != tgid {
+        give(leader, label);
+    }
+    give(task, label)
+}
+
+/// A label, word by word: a call of memmove is a frame of its own, for which the stack has no room on 6.1.
+#[inline(always)]
+fn copy<'a>(room: &'a mut MaybeUninit<Label>, label: &Label) -> &'a mut Label {
+    let (from, to) = ((&raw const *label).cast::<u64>(), room.as_mut_ptr().cast::<u64>());
+    for word in 0..size_of::<Label>() / 8 {
+        // SAFETY: inside both, which are aligned to words.
+        unsafe { write_volatile(to.add(word), read_volatile(from.add(word))) };
+    }
+    // SAFETY: every word was written.
+    unsafe { room.assume_init_mut() }
+}
+
+#[inline(always)]
+fn of_parent(task: Ptr) -> Option<&'static Label> {
+    let parent: Ptr = kernel::load(task, offset!(task_real_parent));
+    if parent.is_null() { None } else { label_of(parent).map(|label| &*label) }
 }
 
 #[inline(always)]
@@ -170,9 +202,13 @@ pub fn describe(subject: &mut Subject, label: &Label) {
     subject._pad2 = 0;
 }
 
-/// The audit login uid, `u32::MAX` for none. Read untyped, since cgroup hooks use it too.
+/// The audit login uid, `u32::MAX` for none.
 #[inline(always)]
 fn current_loginuid() -> u32 {
+    if !kernel::cgroup_mode() {
+        return kernel::load(task(), offset!(task_loginuid));
+    }
+    // Cgroup hooks have no typed task.
     // SAFETY: takes nothing.
     let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() } as Ptr;
     kernel::read::<u32>(task, offset!(task_loginuid)).unwrap_or(u32::MAX)

@@ -6,10 +6,12 @@
 //!   [`sctp`], [`unix`], [`family`], [`tunnel`], [`kernelmade`] its rows
 //! - [`ctx`] what a way is given; [`sys`] the system calls; [`frame`] packets by hand
 //! - [`receive`] the other end, with [`capture`]; [`selfcheck`] all ways against it
-//! - [`shape`] births; [`tree`] random process trees; [`storm`] and [`hammer`] the same act many times
+//! - [`shape`] births; [`tree`] random process trees; [`storm`] and [`hammer`] the same act many times; [`cost`] what
+//!   one takes
 
 pub mod capture;
 pub mod compat;
+pub mod cost;
 pub mod ctx;
 pub mod family;
 pub mod frame;
@@ -79,6 +81,8 @@ enum Other {
     Storm(storm::Storm),
     /// Connect to what the role refuses, without pause
     Hammer(hammer::Hammer),
+    /// Measure what an operation takes
+    Cost(cost::Cost),
     /// Be born in a given shape, then execute a command
     Shape(shape::Shape),
     /// Grow random process trees that write down what they are
@@ -178,6 +182,7 @@ impl Act {
             Some(Other::Selfcheck(selfcheck)) => selfcheck.run(),
             Some(Other::Storm(storm)) => storm.run(),
             Some(Other::Hammer(hammer)) => hammer.run(),
+            Some(Other::Cost(cost)) => cost.run(),
             Some(Other::Shape(shape)) => shape.run(),
             Some(Other::Tree(tree)) => tree.run(),
             Some(Other::Node(node)) => node.run(),

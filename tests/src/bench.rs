@@ -1,6 +1,9 @@
 //! What is measured: each benchmark runs in a guest and prints one JSON object.
 
+pub mod accounting;
 pub mod attribution;
+mod clock;
+pub mod cost;
 pub mod endpoints;
 pub mod gaps;
 
@@ -25,6 +28,10 @@ enum Name {
     Attribution,
     /// What passes while the daemon is killed, restarted, reloaded and replaced
     Gaps,
+    /// What a storm performed against what was recorded and counted as lost
+    Accounting,
+    /// Instructions per operation, memory, bytes, start
+    Cost,
 }
 
 impl Bench {
@@ -33,6 +40,8 @@ impl Bench {
             Name::Endpoints => endpoints::run(&self.mode)?,
             Name::Attribution => attribution::run(&self.mode)?,
             Name::Gaps => gaps::run(&self.mode)?,
+            Name::Accounting => accounting::run(&self.mode)?,
+            Name::Cost => cost::run()?,
         };
         let text = serde_json::to_string(&report)?;
         std::fs::write("/tmp/bench.json", &text)?;

@@ -1,5 +1,6 @@
 //! The cases of a guest, in one mode, and those that this host's own kernel allows.
 
+pub mod accounting;
 pub mod attribution;
 pub mod net;
 pub mod operate;
@@ -55,6 +56,7 @@ impl Guest {
         }
         tally.run(net::CASES, only, &mut shared);
         tally.run(operate::CASES, only, &mut shared);
+        tally.run(accounting::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }
 }

@@ -17,7 +17,7 @@ use crate::step::{forward, note, output, step};
 
 /// Where the runner leaves its object in the guest.
 const RESULT: &str = "/tmp/bench.json";
-const TIMEOUT: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_secs(7200);
 
 /// A benchmark and where it is run.
 struct Benchmark {
@@ -28,14 +28,33 @@ struct Benchmark {
     systemd: bool,
     /// Real agents are run, which `test` does too.
     agents: bool,
+    /// Durations are instructions.
+    icount: bool,
+    memory_mb: Option<u32>,
 }
 
-const TABLE: [Benchmark; 4] = [
-    Benchmark { name: "attribution", kernels: &["6.12"], cgroup: false, systemd: true, agents: false },
-    Benchmark { name: "agents", kernels: &["6.12"], cgroup: true, systemd: false, agents: true },
-    Benchmark { name: "gaps", kernels: &["6.1", "6.12"], cgroup: true, systemd: false, agents: false },
-    Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, systemd: false, agents: false },
+/// A small guest with BPF LSM.
+const PLAIN: Benchmark = Benchmark {
+    name: "",
+    kernels: &["6.12"],
+    cgroup: false,
+    systemd: false,
+    agents: false,
+    icount: false,
+    memory_mb: None,
+};
+
+const TABLE: [Benchmark; 6] = [
+    Benchmark { name: "accounting", ..PLAIN },
+    Benchmark { name: "attribution", systemd: true, ..PLAIN },
+    Benchmark { name: "agents", cgroup: true, agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
+    Benchmark { name: "cost", icount: true, memory_mb: Some(COST_MEMORY_MB), ..PLAIN },
+    Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
+    Benchmark { name: "gaps", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
 ];
+
+/// Room for 10,000 processes.
+const COST_MEMORY_MB: u32 = 6144;
 
 #[derive(Args)]
 pub struct Bench {
@@ -83,7 +102,8 @@ fn guests(benchmark: &Benchmark) -> Vec<Guest> {
         lsm,
         systemd: benchmark.systemd,
         agents: benchmark.agents,
-        memory_mb: if benchmark.agents { AGENTS_MEMORY_MB } else { Guest::default().memory_mb },
+        icount: benchmark.icount,
+        memory_mb: benchmark.memory_mb.unwrap_or(Guest::default().memory_mb),
         timeout: TIMEOUT,
         ..Guest::default()
     };

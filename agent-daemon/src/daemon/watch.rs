@@ -1,18 +1,17 @@
 //! Notices changes of files: configuration asks for a reload, programs that identify agents for another look.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, RawFd},
+    fs::{self, Metadata},
+    hash::{DefaultHasher, Hash as _, Hasher},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::{
-    io::unix::AsyncFd,
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use tracing::warn;
 
 use crate::pipeline::Request;
 
@@ -21,38 +20,49 @@ pub fn configuration(config_dir: &Path, requests: mpsc::Sender<Request>) -> impl
     let dirs = vec![config_dir.join("agents"), config_dir.join("roles"), config_dir.to_owned()];
     async move {
         let (keep, dirs) = watch::channel(dirs);
-        watch_all(dirs, SETTLE_EDITORS, Request::Reload("file"), requests).await;
+        watch_all(dirs, &EDITED, Request::Reload("file"), requests).await;
         drop(keep);
     }
 }
 
 /// Watches the directories in which files that identify agents may appear or be replaced.
 pub async fn identifying_files(dirs: watch::Receiver<Vec<PathBuf>>, requests: mpsc::Sender<Request>) {
-    watch_all(dirs, SETTLE_INSTALLERS, Request::Identify, requests).await;
+    watch_all(dirs, &INSTALLED, Request::Identify, requests).await;
 }
+
+/// How directories are looked at, and how often.
+struct Look {
+    /// What a directory looks like: anything that differs after a change.
+    of: fn(&Path, &mut DefaultHasher),
+    every: Duration,
+    /// Without another change for this long, its changes have settled.
+    settle: Duration,
+}
+
+/// Documents may be written in place: each file is looked at.
+const EDITED: Look =
+    Look { of: entries, every: Duration::from_millis(500), settle: Duration::from_millis(200) };
+/// A program that was written in place is the same file; another one changes the directory. An agent may be started
+/// right after it was installed.
+const INSTALLED: Look =
+    Look { of: directory, every: Duration::from_millis(250), settle: Duration::from_millis(20) };
 
 async fn watch_all(
     mut dirs: watch::Receiver<Vec<PathBuf>>,
-    settle: Duration,
+    look: &Look,
     request: Request,
     requests: mpsc::Sender<Request>,
 ) {
     loop {
         let watched = dirs.borrow_and_update().clone();
-        let watch = match Watch::new(watched) {
-            Ok(watch) => watch,
-            Err(error) => {
-                warn!(%error, "changes of files are not noticed; SIGHUP still reloads the configuration");
-                return;
-            }
-        };
+        let mut watch = Watch::new(watched, look);
         // What changed between the look that came before and the watch is seen by another.
         if requests.send(request).await.is_err() {
             return;
         }
         loop {
             tokio::select! {
-                changed = watch.changed() => if !changed { return },
+                () = watch.changed(look.every) => {}
                 changed = dirs.changed() => {
                     if changed.is_err() {
                         return;
@@ -61,9 +71,7 @@ async fn watch_all(
                 }
             }
             // Editors and package managers write a file in several steps, and several files at a time.
-            let _ =
-                timeout(SETTLE_MAX, async { while timeout(settle, watch.changed()).await == Ok(true) {} })
-                    .await;
+            let _ = timeout(SETTLE_MAX, async { while watch.changes_within(look.settle).await {} }).await;
             if requests.send(request).await.is_err() {
                 return;
             }
@@ -73,78 +81,66 @@ async fn watch_all(
     }
 }
 
-struct Watch {
-    inotify: AsyncFd<Descriptor>,
+/// Looks now and then. Not inotify: where one directory of a file system is watched by it, every open, read and close
+/// of any file there takes 80 instructions more, whoever does it.
+struct Watch<'a> {
     dirs: Vec<PathBuf>,
+    look: &'a Look,
+    seen: u64,
 }
 
-impl Watch {
-    fn new(dirs: Vec<PathBuf>) -> std::io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // SAFETY: the descriptor is owned by what is registered, and closed by its drop alone.
-        let registered = unsafe { AsyncFd::register(Descriptor(inotify)) };
-        let inotify = registered.map_err(|error| error.into_parts().1)?;
-        let watch = Self { inotify, dirs };
-        watch.arm();
-        Ok(watch)
+impl<'a> Watch<'a> {
+    fn new(dirs: Vec<PathBuf>, look: &'a Look) -> Self {
+        let mut watch = Self { dirs, look, seen: 0 };
+        watch.seen = watch.now();
+        watch
     }
 
-    /// Watches what exists; a directory that is watched already stays so. Answers which exist.
-    fn arm(&self) -> Vec<bool> {
-        self.dirs.iter().map(|dir| self.inotify.get_ref().0.add_watch(dir, CHANGES).is_ok()).collect()
-    }
-
-    /// Waits for a change; `false` when watching has become impossible.
-    async fn changed(&self) -> bool {
-        let mut armed = self.arm();
-        loop {
-            tokio::select! {
-                ready = self.inotify.readable() => {
-                    let Ok(mut ready) = ready else { return false };
-                    let events = self.inotify.get_ref().0.read_events();
-                    ready.clear_ready();
-                    if events.is_ok_and(|events| !events.is_empty()) {
-                        return true;
-                    }
-                }
-                // A directory that did not exist cannot be watched, and one that was replaced has to be anew.
-                () = sleep(REARM) => {
-                    let now = self.arm();
-                    if std::mem::replace(&mut armed, now.clone()) != now {
-                        return true;
-                    }
-                }
-            }
+    fn now(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for dir in &self.dirs {
+            (self.look.of)(dir, &mut hasher);
         }
+        hasher.finish()
+    }
+
+    /// Waits for a change.
+    async fn changed(&mut self, every: Duration) {
+        while !self.changes_within(every).await {}
+    }
+
+    /// Whether there is a change after so long.
+    async fn changes_within(&mut self, pause: Duration) -> bool {
+        sleep(pause).await;
+        let now = self.now();
+        std::mem::replace(&mut self.seen, now) != now
     }
 }
 
-/// Tokio asks for the number, nix lends the descriptor only.
-struct Descriptor(Inotify);
+/// A directory: which one, and when a name in it changed last.
+fn directory(path: &Path, hasher: &mut DefaultHasher) {
+    describe(fs::metadata(path).ok().as_ref(), hasher);
+}
 
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+/// A directory and each file in it.
+fn entries(path: &Path, hasher: &mut DefaultHasher) {
+    directory(path, hasher);
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        // Followed: a mounted configuration is exchanged behind a link that stays.
+        describe(fs::metadata(entry.path()).ok().as_ref(), hasher);
     }
 }
 
-const CHANGES: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
-    .union(AddWatchFlags::IN_MOVED_FROM)
-    .union(AddWatchFlags::IN_MOVED_TO)
-    .union(AddWatchFlags::IN_CREATE)
-    .union(AddWatchFlags::IN_DELETE)
-    .union(AddWatchFlags::IN_DELETE_SELF)
-    .union(AddWatchFlags::IN_ATTRIB);
-/// Without another change of the configuration for this long, its changes have settled.
-const SETTLE_EDITORS: Duration = Duration::from_millis(200);
-/// The same for the files that identify agents: an agent may be started right after it was installed.
-const SETTLE_INSTALLERS: Duration = Duration::from_millis(20);
+fn describe(found: Option<&Metadata>, hasher: &mut DefaultHasher) {
+    found
+        .map(|m| (m.dev(), m.ino(), m.size(), (m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec())))
+        .hash(hasher);
+}
+
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A directory in which something changes all the time is looked at all the same.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
-/// How often directories that do not exist are looked for.
-const REARM: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -164,7 +160,7 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(asked.recv().await, Some(Request::Reload("file")));
-        assert!(timeout(Duration::from_millis(500), asked.recv()).await.is_err());
+        assert!(timeout(Duration::from_millis(900), asked.recv()).await.is_err());
         fs::write(dir.path().join("agents/0.yaml"), "y").unwrap();
         assert_eq!(asked.recv().await, Some(Request::Reload("file")));
     }

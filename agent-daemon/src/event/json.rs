@@ -12,7 +12,7 @@ use serde::{
     ser::{self, Impossible},
 };
 
-use self::text::{escaped, text};
+use self::text::{between, escaped, text};
 
 /// Appends the value as JSON.
 pub(super) fn write(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
@@ -74,10 +74,11 @@ impl<'a> Members<'a> {
 
     /// Names of fields are Rust's: nothing in them needs escaping.
     fn member<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Unsupported> {
-        self.separate();
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        if std::mem::replace(&mut self.first, false) {
+            between(self.out, b"\"", name.as_bytes(), b"\":");
+        } else {
+            between(self.out, b",\"", name.as_bytes(), b"\":");
+        }
         value.serialize(Json { out: self.out })
     }
 

@@ -40,7 +40,7 @@ pub struct Instance {
     /// How it was recognised.
     pub recognised: Word<Recognised>,
     pub root_pid: u32,
-    /// Live tasks (threads), where the kernel's own table was asked.
+    /// Live processes, where the kernel's own table was asked.
     #[serde(default)]
     pub tasks: u64,
     /// Events of this instance that were lost.

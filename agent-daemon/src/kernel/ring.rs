@@ -1,37 +1,50 @@
-//! The ring buffer's reader: a thread that hands raw records to the pipeline in order.
-
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+//! The ring buffer's reader: records in their order, where the kernel wrote them.
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::sync::mpsc;
+use tokio::{io::unix::AsyncFd, task::yield_now};
 
-/// Records that wait between the reader and the pipeline. When they are this many the reader waits, and what the ring
-/// buffer then has no room for is counted as lost in the kernel.
-pub const WAITING_MAX: usize = 4096;
+/// What the kernel programs submitted and nobody has read. What finds it full is counted as lost in the kernel.
+pub struct Ring {
+    ring: AsyncFd<RingBuf<MapData>>,
+    /// Nothing was left at the last look. The kernel tells of a record only when all before it were read.
+    emptied: bool,
+}
 
-/// Starts reading.
-pub fn read(mut ring: RingBuf<MapData>) -> Result<mpsc::Receiver<Vec<u8>>> {
-    let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    std::thread::Builder::new()
-        .name("ring".to_string())
-        .spawn(move || {
-            loop {
-                while let Some(record) = ring.next() {
-                    if sender.blocking_send(record.to_vec()).is_err() {
-                        return;
-                    }
-                }
-                if sender.is_closed() {
-                    return;
-                }
-                // SAFETY: the ring buffer's descriptor stays open as long as `ring`.
-                let fd = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
-                // A timeout, so that a closed receiver is noticed on a quiet host too.
-                let _ = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(1000u16));
-            }
-        })
-        .context("start the ring buffer's reader")?;
-    Ok(receiver)
+impl Ring {
+    pub(super) fn new(ring: RingBuf<MapData>) -> Result<Self> {
+        // SAFETY: the descriptor is the map's, which `ring` owns and closes by its drop alone.
+        let registered = unsafe { AsyncFd::register(ring) };
+        let ring = registered.map_err(|error| error.into_parts().1).context("wait for the ring buffer")?;
+        Ok(Self { ring, emptied: false })
+    }
+
+    /// Waits until there may be records.
+    ///
+    /// # Errors
+    /// When waiting has become impossible.
+    pub async fn ready(&self) -> Result<()> {
+        if self.emptied {
+            // Cleared before the look that follows: what comes during it is told again.
+            self.ring.readable().await.context("wait for the ring buffer")?.clear_ready();
+        } else {
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Hands over at most `max` records; how many it was.
+    pub fn take(&mut self, max: usize, mut each: impl FnMut(&[u8])) -> usize {
+        let mut taken = 0;
+        self.emptied = false;
+        while taken < max {
+            let Some(record) = self.ring.get_mut().next() else {
+                self.emptied = true;
+                break;
+            };
+            each(&record);
+            taken += 1;
+        }
+        taken
+    }
 }

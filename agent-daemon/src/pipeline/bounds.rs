@@ -10,7 +10,7 @@ use crate::{
     config::files::{FILE_BYTES_MAX, FILES_MAX},
     control::{api::BoundView, server},
     identity::lineage::{CGROUPS_MAX, IMAGES_MAX},
-    kernel::{EVENTS_WAITING_MAX, measure::Measured},
+    kernel::measure::Measured,
     record::{file::BATCH_BYTES_MAX, followers::LINES_WAITING_MAX, metrics::VERDICTS_MAX},
 };
 
@@ -136,12 +136,6 @@ pub const BOUNDS: &[Bound] = &[
         "work areas per CPU",
         4,
         "an event is lost and counted; a unix socket's name counts as unreadable, which only the default of its class fits",
-    ),
-    bound(
-        "events_waiting",
-        "events between the reader and the pipeline",
-        EVENTS_WAITING_MAX as u64,
-        "the reader waits, and the ring buffer fills",
     ),
     bound("events_batch", "events written at once", BATCH_EVENTS_MAX as u64, "the rest is the next batch"),
     bound(

@@ -3,13 +3,15 @@
 pub mod exec;
 pub mod recognise;
 
+use core::mem::MaybeUninit;
+
 use agent_common::{
     event::{
         Counter, Kind, Text,
         process::{CgroupCreated, Exit, Fork},
         record, text_flags,
     },
-    identity::{CgroupAgent, CgroupName, Label, Match, evidence},
+    identity::{CgroupAgent, CgroupName, Label, Match, THREADS, evidence},
     limits::{CGROUP_NAME_BYTES, PATH_BYTES_KEPT, PATH_BYTES_MAX},
 };
 use aya_ebpf::{
@@ -47,19 +49,22 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     };
     let mut label: Label = *parent;
     label.pending_agent = 0;
-    label.ended = 0;
+    let thread = flags & CLONE_THREAD != 0;
+    label.threads = if thread { 0 } else { THREADS };
+    if thread {
+        one_more(child);
+    }
     if subject::give(child, &mut label).is_some() {
         emit::count(Counter::Labelled);
     }
-    if flags & CLONE_THREAD == 0 && emit::recorded(label.origin, record::FORK) {
-        let mut event = Fork {
-            child_pid: kernel::load::<u32>(child, offset!(task_tgid)),
-            clone_flags: flags,
-            ..Default::default()
-        };
+    if !thread && emit::recorded(label.origin, record::FORK) {
+        let mut room = MaybeUninit::uninit();
+        let event: &mut Fork = emit::zeroed(&mut room);
+        event.child_pid = kernel::load::<u32>(child, offset!(task_tgid));
+        event.clone_flags = flags;
         emit::head(&mut event.header, Kind::Fork, size_of::<Fork>());
         subject::describe(&mut event.header.subject, &label);
-        emit::submit_fixed(&event, Kind::Fork, &label);
+        emit::submit_fixed(event, Kind::Fork, &label);
     }
     0
 }
@@ -96,44 +101,61 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     label.evidence |= evidence::LEFT;
-    let mut ended = false;
-    if label.instance != 0 {
-        ended = subject::leave(label.instance);
-        if kernel::cgroup_mode() {
-            let _ = AGENT_TASKS.remove(&tid);
-        }
+    if label.instance != 0 && kernel::cgroup_mode() {
+        let _ = AGENT_TASKS.remove(&tid);
     }
-    if last && label.evidence & evidence::SEEDED != 0 {
+    if !last {
+        return 0;
+    }
+    // By the last thread of a process, so that an instance ends with a process and is told with its exit.
+    let ended = label.instance != 0 && subject::leave(label.instance);
+    if label.evidence & evidence::SEEDED != 0 {
         let _ = SEEDS.remove(&pid);
     }
-    if (last || ended) && emit::recorded(label.origin, record::EXIT) {
-        let mut event = Exit {
-            status: kernel::load::<u32>(task, offset!(task_exit_code)),
-            instance_ended: u32::from(ended),
-            ..Default::default()
-        };
+    if emit::recorded(label.origin, record::EXIT) {
+        let mut room = MaybeUninit::uninit();
+        let event: &mut Exit = emit::zeroed(&mut room);
+        event.status = kernel::load::<u32>(task, offset!(task_exit_code));
+        event.instance_ended = u32::from(ended);
         emit::head(&mut event.header, Kind::Exit, size_of::<Exit>());
         subject::describe(&mut event.header.subject, label);
-        emit::submit_fixed(&event, Kind::Exit, label);
+        emit::submit_fixed(event, Kind::Exit, label);
     }
     0
 }
 
-/// Whether this is the last thread of its process to end, said to exactly one of them: `signal->live` is already
-/// 0 for every thread that passes after the last decrement, so the first to mark the leader's label has it.
+/// Counts a thread in its leader's label, before it runs.
+#[inline(always)]
+fn one_more(thread: Ptr) {
+    let leader: Ptr = kernel::load(thread, offset!(task_leader));
+    if leader.is_null() {
+        return;
+    }
+    if let Some(label) = subject::label_of(leader)
+        && label.threads >= THREADS
+    {
+        // SAFETY: a map value, changed atomically only.
+        unsafe { emit::atomic_add(&raw mut label.threads, 1) };
+    }
+}
+
+/// Whether this is the last thread of its process to pass here, said to exactly one of them. Where not all threads
+/// were counted it is the first that finds `signal->live` at 0, which others may still pass.
 #[inline(always)]
 fn last_of_process(task: Ptr) -> bool {
-    let signal: Ptr = kernel::load(task, offset!(task_signal));
-    if kernel::load::<u32>(signal, offset!(signal_live)) != 0 {
-        return false;
-    }
     let leader: Ptr = kernel::load(task, offset!(task_leader));
     if leader.is_null() {
         return true;
     }
-    let Some(label) = subject::label_of(leader) else { return true };
-    // SAFETY: a map value, changed atomically only.
-    unsafe { emit::atomic_add(&raw mut label.ended, 1) == 0 }
+    let signal: Ptr = kernel::load(task, offset!(task_signal));
+    let alive = kernel::load::<u32>(signal, offset!(signal_live)) != 0;
+    let Some(label) = subject::label_of(leader) else { return !alive };
+    if label.threads >= THREADS {
+        // SAFETY: a map value, changed atomically only.
+        return unsafe { emit::atomic_add(&raw mut label.threads, -1) == THREADS };
+    }
+    // SAFETY: as above.
+    !alive && unsafe { emit::atomic_add(&raw mut label.threads, 1) == 0 }
 }
 
 /// A cgroup is born: an agent's by its own name, or by its parent's.

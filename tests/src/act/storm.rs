@@ -1,8 +1,16 @@
 //! The same act many times: connects that are refused, forks that exec.
 
 use std::{
-    collections::BTreeMap, ffi::CString, net::SocketAddr, os::unix::ffi::OsStrExt, path::PathBuf,
-    process::ExitCode, ptr,
+    collections::BTreeMap,
+    ffi::CString,
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    process::ExitCode,
+    ptr,
+    sync::{Arc, Barrier},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -28,6 +36,12 @@ pub struct Storm {
     /// fork + exec + wait, one after the other
     #[arg(long)]
     forks: Option<u64>,
+    /// Threads that wait, all ended at once with the process
+    #[arg(long)]
+    threads: Option<u32>,
+    /// Pause after each act
+    #[arg(long, default_value_t = 0)]
+    pause_ms: u64,
     /// What --forks executes
     #[arg(long, default_value = "/bin/true")]
     exe: PathBuf,
@@ -44,31 +58,60 @@ struct Told<'a> {
 
 impl Storm {
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(threads) = self.threads {
+            return end_with(threads);
+        }
+        let pause = Duration::from_millis(self.pause_ms);
+        let tell = |storm, count, act: &dyn Fn() -> Result<(), Refused>| tell(storm, count, pause, act);
         match (self.connects, self.sends, self.forks, self.to) {
-            (Some(count), None, None, Some(to)) => tell("connects", count, || connect(to)),
+            (Some(count), None, None, Some(to)) => tell("connects", count, &|| connect(to)),
             (None, Some(count), None, Some(to)) => {
                 let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
                 let socket = sys::socket(family, libc::SOCK_DGRAM, 0)
                     .map_err(|refused| anyhow::anyhow!("{refused}"))?;
                 let to = Addr::inet(to);
-                tell("sends", count, || sys::sendto(&socket, b"storm\n", 0, Some(&to)).map(drop))
+                tell("sends", count, &|| sys::sendto(&socket, b"storm\n", 0, Some(&to)).map(drop))
             }
             (None, None, Some(count), _) => {
                 let exe = CString::new(self.exe.as_os_str().as_bytes()).context("--exe")?;
-                tell("forks", count, || fork(&exe))
+                tell("forks", count, &|| fork(&exe))
             }
-            _ => bail!("say one of --connects N --to ADDR, --sends N --to ADDR, --forks N"),
+            _ => bail!("say one of --connects N --to ADDR, --sends N --to ADDR, --forks N, --threads N"),
         }
     }
 }
 
-fn tell(storm: &str, asked: u64, act: impl Fn() -> Result<(), Refused>) -> anyhow::Result<ExitCode> {
+/// Ends the process while all its threads wait, so that they end side by side.
+fn end_with(threads: u32) -> anyhow::Result<ExitCode> {
+    let ready = Arc::new(Barrier::new(threads as usize + 1));
+    for _ in 0..threads {
+        let ready = ready.clone();
+        thread::Builder::new().spawn(move || {
+            ready.wait();
+            loop {
+                thread::park();
+            }
+        })?;
+    }
+    ready.wait();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(
+    storm: &str,
+    asked: u64,
+    pause: Duration,
+    act: &dyn Fn() -> Result<(), Refused>,
+) -> anyhow::Result<ExitCode> {
     let start = sys::now_ns();
     let mut told = Told { storm, asked, passed: 0, errnos: BTreeMap::new(), ns: 0 };
     for _ in 0..asked {
         match act() {
             Ok(()) => told.passed += 1,
             Err(refused) => *told.errnos.entry(errno_name(refused.errno)).or_default() += 1,
+        }
+        if !pause.is_zero() {
+            thread::sleep(pause);
         }
     }
     told.ns = sys::now_ns() - start;
@@ -81,7 +124,7 @@ fn connect(to: SocketAddr) -> Result<(), Refused> {
     sys::connect(&sys::socket(family, libc::SOCK_STREAM, 0)?, &Addr::inet(to))
 }
 
-fn fork(exe: &CString) -> Result<(), Refused> {
+pub(super) fn fork(exe: &CString) -> Result<(), Refused> {
     let args = [exe.as_ptr(), ptr::null()];
     // SAFETY: the actor runs one thread here, so the child is a whole copy.
     let child = sys::call("fork", unsafe { libc::fork() })?;

@@ -1,20 +1,45 @@
 //! Strings as JSON, escaped where they must be.
 
 /// A string with its quotes.
+#[inline]
 pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
     if all_plain(bytes) {
-        out.extend_from_slice(bytes);
+        between(out, b"\"", bytes, b"\"");
     } else {
+        out.push(b'"');
         bytes.iter().for_each(|byte| escaped(out, *byte));
+        out.push(b'"');
     }
-    out.push(b'"');
+}
+
+/// Appends all three, with one look at the room there is.
+#[inline]
+pub(super) fn between<const A: usize, const B: usize>(
+    out: &mut Vec<u8>,
+    before: &[u8; A],
+    bytes: &[u8],
+    after: &[u8; B],
+) {
+    out.reserve(A + bytes.len() + B);
+    let (room, end) = (out.spare_capacity_mut(), A + bytes.len());
+    room[..A].write_copy_of_slice(before);
+    room[A..end].write_copy_of_slice(bytes);
+    room[end..end + B].write_copy_of_slice(after);
+    let whole = out.len() + end + B;
+    // SAFETY: as many bytes behind the last one were written above, within what was reserved.
+    unsafe { out.set_len(whole) };
 }
 
 /// Nearly every string is plain: a look at eight bytes at a time says so without a look at each.
+#[inline]
 fn all_plain(bytes: &[u8]) -> bool {
+    if let (Some(start), Some(end)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>())
+        && bytes.len() <= 8
+    {
+        let (start, end) = (u32::from_le_bytes(*start), u32::from_le_bytes(*end));
+        return is_plain(u64::from(start) << 32 | u64::from(end));
+    }
     let (words, _) = bytes.as_chunks::<8>();
     if !words.iter().all(|word| is_plain(u64::from_le_bytes(*word))) {
         return false;

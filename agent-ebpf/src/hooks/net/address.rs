@@ -98,11 +98,14 @@ pub enum Meaning {
 /// former AF_UNSPEC means an IPv4 address on an IPv4 socket (udp_sendmsg), to the latter a disconnect.
 #[inline(always)]
 pub fn inet(socket: Socket, address: Ptr, bytes: u32, send: bool) -> Meaning {
-    if bytes < 2 {
-        return Meaning::Unreadable;
-    }
-    let Some(named) = kernel::read::<u16>(address, 0) else { return Meaning::Unreadable };
-    let v4 = match named {
+    // Family, port and IPv4 address lie in the first eight bytes; a disconnect may be shorter.
+    let head = match bytes {
+        ..2 => None,
+        2..8 => kernel::read::<u16>(address, 0).map(u64::from),
+        _ => kernel::read::<u64>(address, 0),
+    };
+    let Some(head) = head else { return Meaning::Unreadable };
+    let v4 = match head as u16 {
         family::INET => true,
         family::INET6 => false,
         family::UNSPEC if !send => return Meaning::None,
@@ -110,24 +113,19 @@ pub fn inet(socket: Socket, address: Ptr, bytes: u32, send: bool) -> Meaning {
         family::UNSPEC => return Meaning::None,
         _ => return Meaning::Unreadable,
     };
-    let Some(port) = kernel::read::<u16>(address, 2) else { return Meaning::Unreadable };
-    let port = u16::from_be(port);
+    let port = u16::from_be((head >> 16) as u16);
     if v4 {
         if bytes < 8 {
             return Meaning::Unreadable;
         }
-        match kernel::read::<[u8; 4]>(address, 4) {
-            Some(v4) => Meaning::To(settle(mapped(v4)), port),
-            None => Meaning::Unreadable,
-        }
-    } else {
-        if bytes < 24 {
-            return Meaning::Unreadable;
-        }
-        match kernel::read::<[u8; 16]>(address, 8) {
-            Some(v6) => Meaning::To(settle(v6), port),
-            None => Meaning::Unreadable,
-        }
+        return Meaning::To(settle(mapped(((head >> 32) as u32).to_ne_bytes())), port);
+    }
+    if bytes < 24 {
+        return Meaning::Unreadable;
+    }
+    match kernel::read::<[u8; 16]>(address, 8) {
+        Some(v6) => Meaning::To(settle(v6), port),
+        None => Meaning::Unreadable,
     }
 }
 

@@ -6,7 +6,7 @@ use agent_common::{
         process::{Exec, Namespaces, exec_flags},
         record, text_flags,
     },
-    identity::{Instance, Label, Match, Origin, Recognised, Share, evidence, match_flags},
+    identity::{Instance, Label, Match, Origin, Recognised, Share, THREADS, evidence, match_flags},
     limits,
 };
 use aya_ebpf::{
@@ -52,7 +52,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
             }
         }
     };
-    let execs = kernel::load::<u32>(task, offset!(task_execs));
+    let execs = (kernel::load::<u32>(task, offset!(task_execs)) % 255) as u8 + 1;
     if label.execs == execs {
         // Another build's program, which this one takes over from, has committed this exec.
         return 0;
@@ -114,7 +114,7 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         role: label.pending_role,
         entry: label.pending_entry,
         // Whatever an earlier exec left there: flags belong to what this one has recognised.
-        flags: if label.pending_agent == 0 { 0 } else { label.pending_flags },
+        flags: if label.pending_agent == 0 { 0 } else { u16::from(label.pending_flags) },
         generation: 0,
     };
     label.pending_agent = 0;
@@ -145,6 +145,8 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
 
     label.parent_exec_id = label.exec_id;
     label.exec_id = exec_id;
+    // Its other threads have ended, and it leads what comes.
+    label.threads = THREADS;
     if found.agent != 0 && !continues(label, &found) {
         begin(task, label, &found, how, pid);
         return (how, found.entry);
@@ -161,7 +163,7 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         label.evidence = why;
     } else if kernel::cgroup_mode() {
         // Keeps the exec id that cgroup hooks tell.
-        subject::keep(label, kernel::load::<u32>(task, offset!(task_pid)));
+        subject::note(label, kernel::load::<u32>(task, offset!(task_pid)));
     }
     (Recognised::No, 0)
 }
@@ -212,7 +214,8 @@ fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32)
         emit::count(Counter::InstanceTableFull);
     }
     emit::count(Counter::InstancesStarted);
-    subject::join(label, kernel::load::<u32>(task, offset!(task_pid)));
+    subject::join(label);
+    subject::note(label, kernel::load::<u32>(task, offset!(task_pid)));
     if left != 0 {
         subject::leave(left);
     }

@@ -1,5 +1,7 @@
 //! Which agent a file, script, cgroup or run request stands for.
 
+use core::mem::MaybeUninit;
+
 use agent_common::{
     identity::{Basename, CgroupName, Label, Match, Origin, Recognised, match_flags},
     limits,
@@ -48,7 +50,7 @@ pub fn note(label: &mut Label, found: &Match, how: Recognised) {
     label.pending_role = found.role;
     label.pending_entry = found.entry;
     label.pending_how = how as u8;
-    label.pending_flags = found.flags;
+    label.pending_flags = found.flags as u8;
 }
 
 /// The agent that an open file is: by identity, or by its path in the host's mount namespace, so that a file which a
@@ -66,8 +68,9 @@ pub fn file(file: Ptr) -> Option<Match> {
     }
     let dentry: Ptr = kernel::load(kernel::field(file, offset!(file_path)), offset!(path_dentry));
     let name: Ptr = kernel::load(dentry, offset!(dentry_name));
+    let mut room = MaybeUninit::uninit();
     // SAFETY: as above.
-    unsafe { BASENAMES.get(&basename(name)) }?;
+    unsafe { BASENAMES.get(basename(name, &mut room)) }?;
     if !in_host_mounts() {
         return None;
     }
@@ -90,13 +93,14 @@ pub fn by_hash(hash: u64) -> Option<Match> {
 }
 
 #[inline(always)]
-fn basename(name: Ptr) -> Basename {
-    let mut key = Basename([0; limits::BASENAME_BYTES]);
+fn basename(name: Ptr, room: &mut MaybeUninit<[u64; limits::BASENAME_BYTES / 8]>) -> &Basename {
+    let words = emit::zeroed(room);
     // SAFETY: the buffer has the size that is said; the helper checks the source and always ends with NUL.
     unsafe {
-        bpf_probe_read_kernel_str((&raw mut key).cast(), limits::BASENAME_BYTES as u32, name.cast());
+        bpf_probe_read_kernel_str(words.as_mut_ptr().cast(), limits::BASENAME_BYTES as u32, name.cast());
     }
-    key
+    // SAFETY: of the same size, and any bytes are a name.
+    unsafe { &*words.as_ptr().cast::<Basename>() }
 }
 
 /// Whether the current task sees the host's mounts. Elsewhere a path proves nothing: whoever makes a mount

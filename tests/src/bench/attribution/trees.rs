@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::stage::HOME;
-use crate::harness::{Daemon, Start, program};
+use crate::{
+    bench::clock,
+    harness::{Daemon, Start, program},
+};
 
 /// Between two looks at the events: what the ring buffer and this program's memory hold with ease.
 const BATCH: u64 = 2_000;
@@ -40,8 +43,6 @@ struct End {
     at: u64,
     instance: String,
     agent: String,
-    /// The instance ended too.
-    closes: bool,
     claimed: bool,
 }
 
@@ -129,7 +130,7 @@ fn ends(events: &[Value]) -> Result<HashMap<u32, Vec<End>>> {
     let boot = boot()?;
     let mut ends: HashMap<u32, Vec<End>> = HashMap::new();
     for event in events.iter().filter(|event| event["kind"] == "process_exit") {
-        let time = event["time"].as_str().and_then(unix_ns).context("an event without a time")?;
+        let time = event["time"].as_str().and_then(clock::unix_ns).context("an event without a time")?;
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let pid =
             event["pid"].as_u64().and_then(|pid| pid.try_into().ok()).context("an event without a pid")?;
@@ -137,7 +138,6 @@ fn ends(events: &[Value]) -> Result<HashMap<u32, Vec<End>>> {
             at: time.wrapping_sub(boot),
             instance: text("instance"),
             agent: text("agent"),
-            closes: event["exit"]["instance_ended"] == true,
             claimed: false,
         });
     }
@@ -184,11 +184,7 @@ fn check(grown: &[Node], mut ends: HashMap<u32, Vec<End>>, lost: bool, tally: &m
     }
     for (pid, ends) in ends {
         for end in ends.iter().filter(|end| !end.claimed) {
-            // Of a process whose last thread is its instance's last task too, both ends are told.
-            let same = |other: &End| other.claimed && other.instance == end.instance;
-            if !(end.closes && ends.iter().any(same)) {
-                tally.fault(format!("process {pid} is no node and ended as {end:?}"));
-            }
+            tally.fault(format!("process {pid} is no node and ended as {end:?}"));
         }
     }
 }
@@ -244,30 +240,5 @@ fn nanoseconds(clock: ClockId) -> Result<u64> {
     Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
-/// RFC 3339 in UTC, as events have it.
-fn unix_ns(text: &str) -> Option<u64> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let seconds = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
-    let fraction = text.get(20..)?.trim_end_matches('Z');
-    let ns = format!("{fraction:0<9}").get(..9)?.parse::<u64>().ok()?;
-    // Days since the epoch of the proleptic Gregorian calendar, with years that begin in March.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
-    Some((days * 86_400 + seconds) * 1_000_000_000 + ns)
-}
-
 const EXAMPLES_MAX: usize = 20;
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        assert_eq!(unix_ns("1970-01-01T00:00:00.000000000Z"), Some(0));
-        assert_eq!(unix_ns("2024-02-29T12:00:01.5Z"), Some(1_709_208_001_500_000_000));
-        assert_eq!(unix_ns("nonsense"), None);
-    }
-}

@@ -1,0 +1,165 @@
+//! Cost: instructions per operation, bare, with the kernel programs alone, and with the daemon; and what else it takes.
+
+mod machine;
+mod size;
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use self::{
+    machine::{Machine, Measured},
+    size::Sizes,
+};
+use crate::act::cost::Op;
+
+/// One operation of one origin, in instructions.
+#[derive(Debug, Serialize)]
+struct Row {
+    who: Who,
+    op: Op,
+    rules: u32,
+    instances: u32,
+    bare: u64,
+    kernel_only: u64,
+    with_daemon: u64,
+    /// The daemon's own processor time, deferred work included.
+    daemon: u64,
+    /// What the two add to `bare`, in percent.
+    kernel_percent: f64,
+    whole_percent: f64,
+    /// How far the measurements of one value lie apart, in percent: the worst of the row's.
+    apart_percent: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Who {
+    /// Outside every instance, nobody's terminal.
+    Other,
+    Agent,
+}
+
+const OPS: [Op; 4] = [Op::Exec, Op::Connect, Op::Open, Op::Getpid];
+
+/// Measures everything, or the parts named in `CHAPERONE_COST`: `table`, `rules`, `instances`, `memory`.
+pub fn run() -> Result<Value> {
+    let parts = std::env::var("CHAPERONE_COST").unwrap_or_else(|_| "table,rules,instances,memory".to_owned());
+    let wanted = |part: &str| parts.split(',').any(|named| named == part);
+    let mut machine = Machine::prepare()?;
+    // Whatever init has begun ends meanwhile; the clock leaps over idle time.
+    std::thread::sleep(WARM_UP);
+    let mut bare = BTreeMap::new();
+    for op in OPS {
+        bare.insert(op as u8, machine.measure(Who::Other, op)?);
+    }
+    let start = machine.start(&documents(1))?;
+    eprintln!("start {start}");
+    let mut rows = Vec::new();
+    let mut sizes = Sizes::default();
+    if wanted("table") {
+        rows.extend(table(&mut machine, &bare, &OPS, 1, 1, &mut sizes)?);
+    }
+    if wanted("rules") {
+        machine.replace(&documents(RULES))?;
+        rows.extend(table(&mut machine, &bare, &OPS[..2], RULES, 1, &mut Sizes::default())?);
+        machine.replace(&documents(1))?;
+    }
+    let mut resident = BTreeMap::from([("at start", machine.resident()?)]);
+    if wanted("instances") {
+        machine.crowd(INSTANCES)?;
+        rows.extend(table(&mut machine, &bare, &OPS[..2], 1, INSTANCES, &mut Sizes::default())?);
+        resident.insert("1000 live processes", machine.resident()?);
+        if wanted("memory") {
+            machine.crowd(PROCESSES - INSTANCES)?;
+            resident.insert("10000 live processes", machine.resident()?);
+        }
+    }
+    let mut report = json!({
+        "unit": "instructions",
+        "rows": rows,
+        "start": start,
+        "resident_kb": resident,
+        "kernel_maps_kb": machine.maps_kb()?,
+        "binary_kb": machine.binary_kb()?,
+        "idle_per_second": machine.idle()?,
+    });
+    if let Some(report) = report.as_object_mut() {
+        report.insert("bytes".to_owned(), sizes.json());
+    }
+    Ok(report)
+}
+
+/// Every origin's operations with what is in force now; `bare` was measured before.
+fn table(
+    machine: &mut Machine,
+    bare: &BTreeMap<u8, Measured>,
+    ops: &[Op],
+    rules: u32,
+    instances: u32,
+    sizes: &mut Sizes,
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for op in ops {
+        for who in [Who::Other, Who::Agent] {
+            let before = sizes.before(machine)?;
+            let whole = machine.measure(who, *op)?;
+            if who == Who::Agent {
+                sizes.after(machine, *op, before)?;
+            }
+            machine.signal(Signal::SIGSTOP)?;
+            let alone = machine.measure(who, *op);
+            machine.signal(Signal::SIGCONT)?;
+            let alone = alone?;
+            machine.settle();
+            let bare = bare.get(&(*op as u8)).context("every operation was measured bare")?;
+            let row = row(who, *op, (rules, instances), bare, &alone, &whole);
+            eprintln!("{}", serde_json::to_string(&row)?);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+fn row(who: Who, op: Op, with: (u32, u32), bare: &Measured, alone: &Measured, whole: &Measured) -> Row {
+    let percent =
+        |now: u64| ((now as f64 - bare.whole as f64) / bare.whole as f64 * 100_000.0).round() / 1000.0;
+    Row {
+        who,
+        op,
+        rules: with.0,
+        instances: with.1,
+        bare: bare.whole,
+        kernel_only: alone.whole,
+        with_daemon: whole.whole,
+        daemon: whole.daemon,
+        kernel_percent: percent(alone.whole),
+        whole_percent: percent(whole.whole),
+        apart_percent: [bare, alone, whole].map(|m| m.apart_percent).into_iter().fold(0.0, f64::max),
+    }
+}
+
+/// An agent whose role allows what the operations reach, by the last of so many rules.
+fn documents(rules: u32) -> String {
+    let mut text = format!(
+        "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: cost }}\nspec: {{ owner: tests, role: cost, match: [ {{ \
+         exe: {} }} ] }}\n---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: cost }}\nspec:\n  mode: \
+         enforce\n  network:\n    default: deny\n    defaults: {{ unix: allow }}\n    rules:\n",
+        machine::LAUNCHER
+    );
+    for n in 1..rules {
+        // Half of them single addresses, half prefixes.
+        let (a, b, prefix) = (n / 250, n % 250, if n % 2 == 0 { "" } else { "/28" });
+        let last = if n % 2 == 0 { 1 } else { 16 };
+        let _ = writeln!(text, "      - {{ to: \"10.{a}.{b}.{last}{prefix}:443\", verdict: allow }}");
+    }
+    text + "      - { to: 127.0.0.0/8, verdict: allow }\n"
+}
+
+const WARM_UP: Duration = Duration::from_secs(20);
+const RULES: u32 = 10_000;
+const INSTANCES: u32 = 1_000;
+const PROCESSES: u32 = 10_000;
