@@ -13,10 +13,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, Documents},
+    config::{Config, Documents, settings::Catalogue},
     control::server::{self, Access},
     event::{Kind, mask::Masks},
-    identity::lineage::{Image, Lineage},
+    identity::{
+        catalogue,
+        lineage::{Image, Lineage},
+        registry::Agent,
+    },
     kernel::{self, Kernel},
     pipeline::{Inputs, Line, Pipeline, Request, host, in_force::InForce},
     policy,
@@ -39,17 +43,20 @@ pub async fn run(options: Options) -> Result<()> {
     let events = kernel.events().context("open the ring buffer")?;
 
     let (documents, found) = Documents::read(&config.config_dir);
-    let (registry, table) = policy::build(&documents, found).map_err(|problems| {
+    let known = known(&config)?;
+    let (mut registry, table) = policy::build(&documents, found).map_err(|problems| {
         let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
         anyhow::anyhow!(
             "the configuration has errors, and at start there is none to fall back on:\n{}",
             all.join("\n")
         )
     })?;
+    registry.recognise_too(&known);
     kernel.apply(&table, &registry).context("put the configuration in force")?;
     let found = kernel.label_existing().context("label what runs already")?;
 
     let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
+    pipeline.known = known;
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
     let (shutdown_in, shutdown) = mpsc::channel(1);
@@ -87,6 +94,17 @@ pub async fn run(options: Options) -> Result<()> {
     tokio::time::sleep(LAST_WORDS).await;
     info!("ended");
     Ok(())
+}
+
+/// The built-in catalogue, unless it is not wanted.
+fn known(config: &Config) -> Result<Vec<Agent>> {
+    match config.catalogue {
+        Catalogue::Off => Ok(Vec::new()),
+        Catalogue::On => catalogue::known().map_err(|problems| {
+            let all: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the built-in catalogue has errors:\n{}", all.join("\n"))
+        }),
+    }
 }
 
 fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline> {

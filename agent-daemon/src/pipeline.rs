@@ -21,6 +21,7 @@ use crate::{
     config::{Documents, problem::Problems},
     control::Command,
     event::{Event, Kind},
+    identity::registry::Agent,
     kernel::{Counters, Kernel, KernelMode},
     policy,
 };
@@ -30,6 +31,8 @@ pub struct Pipeline {
     pub kernel: Kernel,
     pub line: Line,
     pub in_force: InForce,
+    /// Agents that are recognised although nobody registered them: the built-in catalogue.
+    pub known: Vec<Agent>,
     config_dir: PathBuf,
     /// Tells the watcher where files that identify agents may appear.
     watched: watch::Sender<Vec<PathBuf>>,
@@ -65,7 +68,18 @@ impl Pipeline {
     pub fn new(kernel: Kernel, line: Line, in_force: InForce, config_dir: PathBuf) -> Self {
         let watched = watch::Sender::new(kernel.watched().iter().cloned().collect());
         let (started, losses) = (std::time::SystemTime::now(), Losses::default());
-        Self { kernel, line, in_force, config_dir, watched, started, losses, ticks: 0, rejected: None }
+        Self {
+            kernel,
+            line,
+            in_force,
+            known: Vec::new(),
+            config_dir,
+            watched,
+            started,
+            losses,
+            ticks: 0,
+            rejected: None,
+        }
     }
 
     /// Where files that identify agents may appear or be replaced, now and after every change.
@@ -172,7 +186,8 @@ impl Pipeline {
                 problems.0.iter().map(|p| p.to_string().into()).collect(),
                 Some(problems),
             ),
-            Ok((registry, table)) => {
+            Ok((mut registry, table)) => {
+                registry.recognise_too(&self.known);
                 if self.in_force.is_same(&registry, &table) {
                     if self.rejected.take().is_some() {
                         info!(trigger, "the configuration has no errors any more; it is the one in force");

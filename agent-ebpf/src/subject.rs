@@ -2,7 +2,7 @@
 
 use agent_common::{
     event::{Counter, Subject},
-    identity::{Label, Origin, evidence},
+    identity::{Label, Origin, UNREGISTERED_ROLE, evidence},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
@@ -72,7 +72,11 @@ pub fn join(label: &Label, tid: u32) {
         // SAFETY: a map value, changed atomically only.
         unsafe { emit::atomic_add(&raw mut (*instance).tasks, 1) };
     }
-    if kernel::cgroup_mode() && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err() {
+    if kernel::cgroup_mode()
+        && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err()
+        // Nothing is refused to those that nobody registered.
+        && label.role != UNREGISTERED_ROLE
+    {
         // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
         emit::count(Counter::AgentTaskTableFull);
         // SAFETY: takes a signal number, for the current task.

@@ -86,6 +86,7 @@ impl Lineage {
         let Some(subject) = &mut event.subject else { return };
         if subject.instance.is_some() || subject.ids.agent != 0 {
             subject.agent = Some(names.agent(subject.ids.agent));
+            subject.agent_state = names.agent_state(subject.ids.agent);
             subject.role = Some(names.role(subject.ids.role));
         }
         let cgroup = self.cgroups.at(subject.ids.cgroup);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use agent_common::{
-    identity::{Basename, CgroupName, FileKey, Match},
+    identity::{Basename, CgroupName, FileKey, Match, SuffixKey, SuffixStep},
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 use anyhow::Result;
@@ -37,6 +37,7 @@ pub struct Tables {
     files: Hash<FileKey, Match>,
     paths: Hash<u64, Match>,
     basenames: Hash<Basename, u32>,
+    suffixes: Hash<SuffixKey, SuffixStep>,
     cgroup_names: Hash<CgroupName, Match>,
     cgroup_paths: Hash<u64, Match>,
     cgroups: Hash<u64, CgroupAgent>,
@@ -55,6 +56,7 @@ impl Tables {
             files: Hash::take(ebpf, "FILES")?,
             paths: Hash::take(ebpf, "PATHS")?,
             basenames: Hash::take(ebpf, "BASENAMES")?,
+            suffixes: Hash::take(ebpf, "SUFFIXES")?,
             cgroup_names: Hash::take(ebpf, "CGROUP_NAMES")?,
             cgroup_paths: Hash::take(ebpf, "CGROUP_PATHS")?,
             cgroups: Hash::take(ebpf, "CGROUPS")?,
@@ -114,6 +116,10 @@ impl Tables {
         for name in &new.basenames {
             self.basenames.put(Basename(*name), 1)?;
         }
+        // What begins at a file's name, state 0, leads nowhere that is not there yet.
+        for (key, step) in new.steps.0.iter().rev() {
+            self.suffixes.put(*key, *step)?;
+        }
         for (name, found) in &new.cgroup_names {
             self.cgroup_names.put(CgroupName(*name), *found)?;
         }
@@ -132,6 +138,9 @@ impl Tables {
         }
         for name in old.basenames.iter().filter(|name| !new.basenames.contains(*name)) {
             self.basenames.remove(Basename(*name))?;
+        }
+        for key in old.steps.0.keys().filter(|key| !new.steps.0.contains_key(key)) {
+            self.suffixes.remove(*key)?;
         }
         for name in old.cgroup_names.keys().filter(|name| !new.cgroup_names.contains_key(*name)) {
             self.cgroup_names.remove(CgroupName(*name))?;
