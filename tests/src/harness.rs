@@ -48,7 +48,9 @@ impl Daemon {
             start.settings
         );
         fs::write(directory.join("chaperone.yaml"), settings)?;
-        fs::write(directory.join("agents/all.yaml"), &start.documents)?;
+        if !start.documents.is_empty() {
+            fs::write(directory.join("agents/all.yaml"), &start.documents)?;
+        }
         let log = File::create(directory.join("daemon.log"))?;
         let mut command = Command::new(program("chaperone")?);
         command.arg("daemon").arg("--config").arg(&directory).args(["--metrics", "off"]);

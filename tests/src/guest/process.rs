@@ -1,6 +1,7 @@
 //! The process family: recognised before the first instruction, followed through every birth, told apart from people.
 
 mod births;
+mod known;
 mod recognised;
 mod told;
 
@@ -21,7 +22,11 @@ use crate::{
 /// All cases of the family.
 #[must_use]
 pub fn cases() -> Vec<Case<Shared>> {
-    [recognised::CASES, births::CASES, told::CASES].into_iter().flatten().map(|c| Case { ..*c }).collect()
+    [recognised::CASES, known::CASES, births::CASES, told::CASES]
+        .into_iter()
+        .flatten()
+        .map(|c| Case { ..*c })
+        .collect()
 }
 
 /// A place for programs, on a file system with a name.
