@@ -239,6 +239,7 @@ fn origin(process: &Shown, parent: &Label, login_program: bool) -> (Origin, u16)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::patterns::{Known, Pattern, Steps};
 
     fn process(pid: u32, ppid: u32) -> Shown {
         Shown { pid, ppid, start_ticks: u64::from(pid), ..Shown::default() }
@@ -279,6 +280,29 @@ mod tests {
         let found = judged(&[run, other], &known);
         assert_eq!(found[&10].seed.label.agent, 3);
         assert_eq!(found[&11].seed.label.instance, 0);
+    }
+
+    #[test]
+    fn the_end_of_a_path_counts_last_and_leads_out_of_no_role() {
+        let pattern = Pattern::parse("**/known/versions/*").unwrap();
+        let found = Match { role: 9, flags: match_flags::PATTERN, ..agent(5) };
+        let steps = Steps::of(&[Known { pattern, found, registered: false }]).unwrap();
+        let mut known = Identities { steps, ..Identities::default() };
+        known.files.insert((9, 1), agent(3));
+        known.cgroups.insert(77, agent(4));
+        let mut bot = process(10, 1);
+        bot.exe = Some(((9, 1), "/opt/bot".into()));
+        let at = |pid, ppid, path: &str| Shown {
+            exe: Some(((u64::from(pid), 1), path.into())),
+            ..process(pid, ppid)
+        };
+        let below = at(11, 10, "/home/a/known/versions/1");
+        let free = at(12, 1, "/home/a/known/versions/1 (deleted)");
+        let mut unit = at(13, 1, "/home/a/known/versions/1");
+        unit.cgroup_id = 77;
+        let found = judged(&[bot, below, free, unit], &known);
+        let agents = [11, 12, 13].map(|pid| found[&pid].seed.label.agent);
+        assert_eq!(agents, [3, 5, 4], "the bot's child, a stranger's, the unit's");
     }
 
     #[test]

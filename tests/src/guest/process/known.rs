@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::unix::{fs::symlink, process::CommandExt as _},
+    io::Write as _,
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -10,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::stat::Mode;
 use serde_json::Value;
 
 use super::{TRY_CONNECT, agent, daemon, place, run, was_refused};
@@ -143,11 +148,14 @@ fn started_later(shared: &mut Shared) -> Result<Outcome> {
 }
 
 fn started_before(shared: &mut Shared) -> Result<Outcome> {
-    let go = "/opt/chaperone-cases/known-go";
-    drop(fs::remove_file(go));
-    let waits = format!("while [ ! -e {go} ]; do sleep 0.2; done; {TRY_CONNECT}");
-    let all = install("known-before", &waits)?;
     let output = place("known-output")?;
+    let go = output.join("go");
+    nix::unistd::mkfifo(&go, Mode::S_IRUSR | Mode::S_IROTH)?;
+    fs::set_permissions(&go, fs::Permissions::from_mode(0o644))?;
+    // Open at both ends, so that nobody waits in open.
+    let mut gate = fs::OpenOptions::new().read(true).write(true).open(&go)?;
+    let waits = format!("read -r < {}; {TRY_CONNECT}", go.display());
+    let all = install("known-before", &waits)?;
     let mut running = Vec::new();
     for (at, (file, agent)) in all.iter().enumerate() {
         let out = output.join(at.to_string());
@@ -187,7 +195,7 @@ fn started_before(shared: &mut Shared) -> Result<Outcome> {
         daemon.wait(0, "a known agent that was found", |e| {
             e["kind"] == "agent_found" && e["agent"] == "claude-code" && e["agent_state"] == "unregistered"
         })?;
-        fs::write(go, "")?;
+        gate.write_all(&[b'\n'; 64])?;
         for (_, file, _, out) in &running {
             let end = Instant::now() + Duration::from_secs(20);
             let mut text = String::new();
@@ -199,7 +207,6 @@ fn started_before(shared: &mut Shared) -> Result<Outcome> {
         }
         Ok(Outcome::Held)
     })();
-    fs::write(go, "")?;
     for child in running.iter_mut().map(|(child, ..)| child).chain([&mut reader, &mut named]) {
         drop(child.kill());
         drop(child.wait());
