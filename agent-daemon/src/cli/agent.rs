@@ -61,6 +61,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Verb::List(args) => {
             let mut agents: Vec<AgentView> =
                 block_on(client::get(&args.place.control_socket(), "/v1/agents"))??;
+            agents.sort_by(|a, b| (is_unregistered(a), &a.name).cmp(&(is_unregistered(b), &b.name)));
             agents.retain(|agent| args.catalogue || !is_unregistered(agent) || !agent.instances.is_empty());
             match args.output {
                 Output::Json => anstream::println!("{}", serde_json::to_string(&agents)?),
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                     );
                 }
                 Output::Text => {
-                    anstream::print!("{}", table(&agents));
+                    anstream::print!("{}", table(&agents, args.catalogue));
                     if !args.catalogue && agents.iter().any(is_unregistered) {
                         anstream::println!("{}", render::paint(DIM, UNREGISTERED));
                     }
@@ -94,7 +95,7 @@ fn is_unregistered(agent: &AgentView) -> bool {
     agent.state.is_some_and(|state| state.known() == Some(AgentState::Unregistered))
 }
 
-fn table(agents: &[AgentView]) -> String {
+fn table(agents: &[AgentView], catalogue: bool) -> String {
     let mut table = Table::with_headings(&["AGENT", "ROLE", "MODE", "LIVE", "OWNER", "MATCH"]);
     for agent in agents {
         let live = agent.instances.len();
@@ -105,7 +106,14 @@ fn table(agents: &[AgentView]) -> String {
             (Style::new(), agent.mode.map_or("-", |mode| mode.name()).to_owned()),
             (if live > 0 { GOOD } else { DIM }, live.to_string()),
             (Style::new(), agent.owner.clone()),
-            (DIM, matches(agent)),
+            (
+                DIM,
+                if is_unregistered(agent) && !catalogue {
+                    "built-in catalogue".into()
+                } else {
+                    matches(agent)
+                },
+            ),
         ]);
     }
     table.render(render::line_width())

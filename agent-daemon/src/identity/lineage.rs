@@ -146,7 +146,8 @@ impl Lineage {
                 root_pid: raw.root_pid,
                 tasks: raw.tasks,
                 lost: raw.lost,
-                exe: old.and_then(|i| i.exe),
+                // Its id is its first image's.
+                exe: old.and_then(|i| i.exe).or_else(|| self.images.of(*id).map(Image::program)),
                 started_ns: raw.started_ns,
             };
             self.instances.insert(*id, instance);
