@@ -190,6 +190,9 @@ const _: () = assert!(size_of::<SuffixKey>() == 4 + crate::limits::SUFFIX_NAME_B
 impl SuffixKey {
     /// The name of a step for all others.
     pub const ANY: u8 = b'*';
+    /// The state after a file's name that has no step of its own. No step of it is for `*`, so that one look-up tells
+    /// whether such a file is worth a walk.
+    pub const AFTER_ANY_NAME: u32 = 1;
 }
 
 /// Where a step leads.

@@ -157,7 +157,11 @@ impl Builder<'_> {
             next.push((to, State { rest, best }));
         }
         for (to, state) in next {
-            let number_to = self.number(&state);
+            let number_to = if number == 0 && to == ANY {
+                (SuffixKey::AFTER_ANY_NAME, true)
+            } else {
+                self.number(&state)
+            };
             let any = state.rest.iter().any(|item| name(item) == ANY);
             let found = state.best.map(|best| self.known[best].found).unwrap_or_default();
             if let Some(key) = key(number, to.as_bytes()) {
@@ -196,7 +200,7 @@ impl Builder<'_> {
         let mut number = (hash ^ (hash >> 32)) as u32;
         loop {
             match self.numbers.get(&number) {
-                _ if number == 0 => number = 1,
+                _ if number <= SuffixKey::AFTER_ANY_NAME => number = SuffixKey::AFTER_ANY_NAME + 1,
                 Some(taken) if taken == state => return (number, false),
                 Some(_) => number = number.wrapping_add(1),
                 None => {
