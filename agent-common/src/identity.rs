@@ -209,12 +209,52 @@ pub mod match_flags {
     pub const CONTAINER: u16 = 1 << 0;
     /// A login program (agetty, login, sshd): its terminal is not yet a person's.
     pub const LOGIN_PROGRAM: u16 = 1 << 1;
+    /// The end of a path alone: anyone can make such a file, so it never takes a task out of an instance that has
+    /// another role.
+    pub const PATTERN: u16 = 1 << 2;
 }
+
+/// The built-in role of agents that have none: observe, everything allowed.
+pub const UNREGISTERED: &str = "unregistered";
+/// Its number.
+pub const UNREGISTERED_ROLE: u32 = name_id(UNREGISTERED);
 
 /// A file name, cut to the part the kernel compares before it walks a path; zero padded.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Basename(pub [u8; crate::limits::BASENAME_BYTES]);
+
+/// A step from the end of a path towards its root: in this state, a component of this name. State 0 is the file's own
+/// name; the others are numbers of what is still to come. `*` stands for every name that has no step of its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct SuffixKey {
+    pub state: u32,
+    /// Zero padded. A longer name is no name of a step, and `*` alone.
+    pub name: [u8; crate::limits::SUFFIX_NAME_BYTES],
+}
+const _: () = assert!(size_of::<SuffixKey>() == 4 + crate::limits::SUFFIX_NAME_BYTES);
+
+impl SuffixKey {
+    /// The name of a step for all others.
+    pub const ANY: u8 = b'*';
+    /// The state after a file's name that has no step of its own. No step of it is for `*`, so that one look-up tells
+    /// whether such a file is worth a walk.
+    pub const AFTER_ANY_NAME: u32 = 1;
+}
+
+/// Where a step leads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SuffixStep {
+    /// The agent that a path which ends in the steps so far is; `agent` is 0 for none yet.
+    pub found: Match,
+    /// The next state; 0 when no longer end is known.
+    pub next: u32,
+    /// Whether the next state has a step for `*`.
+    pub any: u32,
+}
+const _: () = assert!(size_of::<SuffixStep>() == 24);
 
 /// A cgroup's own name, such as `invoice-bot.service`; zero padded.
 #[repr(C)]

@@ -7,6 +7,13 @@ pub const INSTANCES_MAX: u32 = 16_384;
 pub const FILES_MAX: u32 = 16_384;
 /// Paths (and file names) that identify agents. Exceeding it is an error at load.
 pub const PATHS_MAX: u32 = 16_384;
+/// Steps of path patterns that identify agents, twice what may be in force: a change lays the new beside the old. The
+/// built-in catalogue takes some 150. Exceeding it is an error at load.
+pub const SUFFIXES_MAX: u32 = 8_192;
+/// Components of a path pattern: the longest of the built-in catalogue has 7.
+pub const SUFFIX_DEPTH_MAX: usize = 8;
+/// Bytes of a pattern's component, the closing NUL included.
+pub const SUFFIX_NAME_BYTES: usize = 64;
 /// Names and paths of cgroups that identify agents. Exceeding it is an error at load.
 pub const CGROUPS_MAX: u32 = 16_384;
 /// Live cgroups of agents, those below them included. The kernel takes some 100 kB for each, so that who makes them to

@@ -13,12 +13,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, Documents, kept, problem::Problems},
+    config::{Config, Documents, kept, problem::Problems, settings::Catalogue},
     control::server::{self, Access},
     event::{Kind, mask::Masks},
     identity::{
+        catalogue,
         lineage::{Image, Lineage},
-        registry::Registry,
+        registry::{Agent, Registry},
     },
     kernel::{self, Kernel},
     pipeline::{
@@ -42,7 +43,9 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let Options { config, kernel, metrics } = options;
     let mut kernel = Kernel::load(&kernel, &config).context("load the kernel side")?;
-    let (registry, table, rejected) = configuration(&config)?;
+    let known = known(&config)?;
+    let (mut registry, table, rejected) = configuration(&config)?;
+    registry.recognise_too(&known);
     kernel.apply(&table, &registry).context("put the configuration in force")?;
     kernel.attach(&registry).context("attach the kernel side")?;
     let found = kernel.label_existing().context("label what runs already")?;
@@ -51,6 +54,7 @@ pub async fn run(options: Options) -> Result<()> {
     let events = kernel.events().context("open the ring buffer")?;
 
     let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
+    pipeline.known = known;
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
     let (shutdown_in, shutdown) = mpsc::channel(1);
@@ -110,6 +114,17 @@ fn configuration(config: &Config) -> Result<(Registry, Table, Option<Problems>)>
     }
     let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
     anyhow::bail!("the configuration has errors, and there is none to fall back on:\n{}", all.join("\n"))
+}
+
+/// The built-in catalogue, unless it is not wanted.
+fn known(config: &Config) -> Result<Vec<Agent>> {
+    match config.catalogue {
+        Catalogue::Off => Ok(Vec::new()),
+        Catalogue::On => catalogue::known().map_err(|problems| {
+            let all: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the built-in catalogue has errors:\n{}", all.join("\n"))
+        }),
+    }
 }
 
 fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline> {

@@ -194,6 +194,9 @@ pub struct Subject {
     /// The agent of the instance; `unknown` when it is not registered any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Name>,
+    /// How it stands with the agent; absent when it is registered and active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_state: Option<Word<AgentState>>,
     /// The role of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Name>,
@@ -234,6 +237,14 @@ pub struct Subject {
     /// The kernel's numbers behind the names.
     #[serde(skip)]
     pub ids: Ids,
+}
+
+agent_common::vocabulary! {
+    /// How it stands with an agent that is not simply registered and active.
+    pub enum AgentState {
+        /// Recognised by the built-in catalogue; nobody has registered it.
+        Unregistered = 1 => "unregistered",
+    }
 }
 
 /// Numbers that are turned into names by the attribution and are not shown themselves.

@@ -1,7 +1,9 @@
 //! Who is who.
 
+pub mod catalogue;
 pub mod discovery;
 pub mod identified;
 pub mod lineage;
 pub mod naming;
+pub mod patterns;
 pub mod registry;

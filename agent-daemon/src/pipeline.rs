@@ -29,6 +29,7 @@ use crate::{
     },
     control::Command,
     event::{Event, Kind},
+    identity::registry::Agent,
     kernel::{Counters, Kernel, KernelMode, Ring},
     policy,
 };
@@ -38,6 +39,8 @@ pub struct Pipeline {
     pub kernel: Kernel,
     pub line: Line,
     pub in_force: InForce,
+    /// Agents that are recognised although nobody registered them: the built-in catalogue.
+    pub known: Vec<Agent>,
     config_dir: PathBuf,
     state_dir: PathBuf,
     /// Tells the watcher where files that identify agents may appear.
@@ -80,6 +83,7 @@ impl Pipeline {
             kernel,
             line,
             in_force,
+            known: Vec::new(),
             config_dir,
             state_dir,
             watched,
@@ -190,7 +194,8 @@ impl Pipeline {
         let (documents, found) = Documents::read(&self.config_dir);
         match policy::build(&documents, found) {
             Err(Problems(all)) => self.reject(trigger, all.iter().map(|p| p.to_string().into()).collect()),
-            Ok((registry, table)) => {
+            Ok((mut registry, table)) => {
+                registry.recognise_too(&self.known);
                 if self.in_force.is_same(&registry, &table) {
                     if self.rejected.take().is_some() {
                         info!(trigger, "the configuration has no errors any more; it is the one in force");

@@ -25,7 +25,7 @@ use records::{cgroup, exec, exit, fork, net, texts, unix};
 
 fn line(file: Option<File>) -> Line {
     let mut names = Names::default();
-    names.add_agent(7, "invoice-bot");
+    names.add_agent(7, "invoice-bot", None);
     names.add_role(8, "invoice-review", Mode::Enforce);
     names.add_rule(
         7,

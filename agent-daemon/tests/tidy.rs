@@ -63,6 +63,7 @@ const POLICY_MAPS: &[&str] = &[
     "FILES",
     "BASENAMES",
     "PATHS",
+    "SUFFIXES",
     "CGROUP_NAMES",
     "CGROUP_PATHS",
 ];

@@ -7,7 +7,10 @@ use core::ffi::c_void;
 
 use agent_common::{
     event::{COUNTERS as COUNTER_SLOTS, KINDS},
-    identity::{Basename, CgroupAgent, CgroupName, FileKey, Instance, Label, Match, Owner, Seed, Share},
+    identity::{
+        Basename, CgroupAgent, CgroupName, FileKey, Instance, Label, Match, Owner, Seed, Share, SuffixKey,
+        SuffixStep,
+    },
     limits,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
@@ -91,6 +94,10 @@ pub static BASENAMES: HashMap<Basename, u32> =
 /// Hashes of whole paths, in the host's mount namespace, that are agents: a replaced file is known at once.
 #[map]
 pub static PATHS: HashMap<u64, Match> = HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
+/// Steps of path patterns that are agents, from the end of a path upwards.
+#[map]
+pub static SUFFIXES: HashMap<SuffixKey, SuffixStep> =
+    HashMap::with_max_entries(limits::SUFFIXES_MAX, BPF_F_NO_PREALLOC);
 /// Names of cgroups that are agents (systemd units, containers).
 #[map]
 pub static CGROUP_NAMES: HashMap<CgroupName, Match> =

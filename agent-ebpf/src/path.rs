@@ -84,6 +84,36 @@ impl Path {
         self.hash_range()
     }
 
+    /// Begins to take the first `bytes` bytes apart.
+    #[inline(always)]
+    pub fn walk_text_from_end(&mut self, bytes: usize) {
+        self.at = bytes;
+    }
+
+    /// The component before the last one that was taken: its name to `to`, which stays empty when it has no room for
+    /// it. False when there is none left.
+    #[inline(always)]
+    pub fn component(&mut self, to: &mut [u8; limits::SUFFIX_NAME_BYTES]) -> bool {
+        if self.at == 0 {
+            return false;
+        }
+        self.end = self.at;
+        repeat(limits::NAME_BYTES_MAX as u32 + 1, step_back, self);
+        let (start, end) = (self.at, self.end);
+        // Over the slash before it.
+        self.at = if start == 0 { 0 } else { start - 1 };
+        let bytes = end.wrapping_sub(start);
+        if bytes == 0 || bytes >= limits::SUFFIX_NAME_BYTES {
+            return true;
+        }
+        let bytes = opaque(bytes) & (limits::SUFFIX_NAME_BYTES - 1);
+        // SAFETY: masked to the buffer on one side, to the array on the other.
+        unsafe {
+            let from = self.bytes.as_ptr().add(opaque(start) & (END - 1));
+            bpf_probe_read_kernel(to.as_mut_ptr().cast(), bytes as u32, from.cast()) == 0
+        }
+    }
+
     #[inline(always)]
     fn hash_range(&mut self) -> u64 {
         self.hash = HASH_START;
@@ -170,6 +200,22 @@ extern "C" fn step_hash(_step: u64, context: *mut *mut Path) -> u64 {
     let byte = unsafe { *path.bytes.as_ptr().add(opaque(path.at) & (END - 1)) };
     path.hash = hash_step(path.hash, byte);
     path.at += 1;
+    0
+}
+
+/// One byte towards the slash before a component.
+extern "C" fn step_back(_step: u64, context: *mut *mut Path) -> u64 {
+    // SAFETY: `repeat` hands over a pointer to a live path.
+    let path = unsafe { &mut **context };
+    if path.at == 0 {
+        return 1;
+    }
+    // SAFETY: masked to the buffer.
+    let byte = unsafe { *path.bytes.as_ptr().add(opaque(path.at - 1) & (END - 1)) };
+    if byte == b'/' {
+        return 1;
+    }
+    path.at -= 1;
     0
 }
 

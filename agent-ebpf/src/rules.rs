@@ -9,16 +9,21 @@ use aya_ebpf::maps::lpm_trie::Key;
 
 use crate::maps::{EXACT_RULES, INSTANCES, PREFIX_RULES, ROLES, SOCKET_RULES, UNIX_RULES};
 
-/// What is in force for the label's instance; its agent's role where the instance table had no room for it.
+/// What is in force for the label's instance.
 #[inline(always)]
 pub fn policy(label: &Label) -> Option<&'static Policy> {
     // SAFETY: entries of a map stay readable for the program's run.
-    let role = match unsafe { INSTANCES.get(&label.instance) } {
+    unsafe { ROLES.get(&role(label)) }
+}
+
+/// The role of the label's instance; its agent's where the instance table had no room for it.
+#[inline(always)]
+pub fn role(label: &Label) -> u32 {
+    // SAFETY: entries of a map stay readable for the program's run.
+    match unsafe { INSTANCES.get(&label.instance) } {
         Some(instance) => instance.role,
         None => label.role,
-    };
-    // SAFETY: as above.
-    unsafe { ROLES.get(&role) }
+    }
 }
 
 /// The rules for an internet endpoint: the exact one, or the longest prefix for this port and for every port.

@@ -7,7 +7,7 @@ use core::{
 
 use agent_common::{
     event::{Counter, Subject},
-    identity::{Label, Origin, evidence},
+    identity::{Label, Origin, UNREGISTERED_ROLE, evidence},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
@@ -89,6 +89,8 @@ pub fn note(label: &Label, tid: u32) {
     if label.instance != 0
         && kernel::cgroup_mode()
         && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err()
+        // Nothing is refused to those that nobody registered.
+        && label.role != UNREGISTERED_ROLE
     {
         // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
         emit::count(Counter::AgentTaskTableFull);

@@ -52,7 +52,9 @@ impl Daemon {
             start.settings
         );
         fs::write(directory.join("chaperone.yaml"), settings)?;
-        fs::write(directory.join("agents/all.yaml"), &start.documents)?;
+        if !start.documents.is_empty() {
+            fs::write(directory.join("agents/all.yaml"), &start.documents)?;
+        }
         let path = directory.join("events.ndjson");
         File::create_new(&path).context("make the event file")?;
         let events = File::open(&path)?;

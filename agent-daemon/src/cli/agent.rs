@@ -1,4 +1,4 @@
-//! `chaperone agent list|show`: who is registered, and which instances live.
+//! `chaperone agent list|show`: who is registered, who runs without being so, and which instances live.
 
 use std::process::ExitCode;
 
@@ -7,17 +7,17 @@ use anyhow::Result;
 
 use super::{
     Place, block_on,
-    render::{self, BOLD, DIM, GOOD, Table},
+    render::{self, BOLD, DIM, GOOD, Table, WARN},
     role::Output,
 };
 use crate::{
     control::{api::AgentView, client},
-    event::word::Time,
+    event::{AgentState, word::Time},
     identity::lineage::Instance,
     pipeline::host,
 };
 
-/// Show registered agents and their live instances.
+/// Show agents and their live instances: the registered, and those that run without being registered.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -26,7 +26,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// List all agents.
+    /// List registered agents, and those of the built-in catalogue that run here.
     List(List),
     /// Show one agent and each of its live instances.
     Show(Show),
@@ -34,6 +34,9 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 struct List {
+    /// All of the built-in catalogue too, whether they run here or not.
+    #[arg(long)]
+    catalogue: bool,
     #[command(flatten)]
     place: Place,
     /// Form of the output.
@@ -56,15 +59,24 @@ struct Show {
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.verb {
         Verb::List(args) => {
-            let agents: Vec<AgentView> = block_on(client::get(&args.place.control_socket(), "/v1/agents"))??;
+            let mut agents: Vec<AgentView> =
+                block_on(client::get(&args.place.control_socket(), "/v1/agents"))??;
+            agents.sort_by(|a, b| (is_unregistered(a), &a.name).cmp(&(is_unregistered(b), &b.name)));
+            agents.retain(|agent| args.catalogue || !is_unregistered(agent) || !agent.instances.is_empty());
             match args.output {
                 Output::Json => anstream::println!("{}", serde_json::to_string(&agents)?),
                 Output::Text if agents.is_empty() => {
                     anstream::println!(
-                        "no agent is registered; agents are files below /etc/chaperone/agents/"
+                        "no agent is registered, and none of the built-in catalogue runs; agents are files below \
+                         /etc/chaperone/agents/, and `chaperone agent list --catalogue` shows the catalogue"
                     );
                 }
-                Output::Text => anstream::print!("{}", table(&agents)),
+                Output::Text => {
+                    anstream::print!("{}", table(&agents, args.catalogue));
+                    if !args.catalogue && agents.iter().any(is_unregistered) {
+                        anstream::println!("{}", render::paint(DIM, UNREGISTERED));
+                    }
+                }
             }
         }
         Verb::Show(args) => {
@@ -79,17 +91,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(agents: &[AgentView]) -> String {
+fn is_unregistered(agent: &AgentView) -> bool {
+    agent.state.is_some_and(|state| state.known() == Some(AgentState::Unregistered))
+}
+
+fn table(agents: &[AgentView], catalogue: bool) -> String {
     let mut table = Table::with_headings(&["AGENT", "ROLE", "MODE", "LIVE", "OWNER", "MATCH"]);
     for agent in agents {
         let live = agent.instances.len();
+        let role = if is_unregistered(agent) { WARN } else { Style::new() };
         table.row([
             (BOLD, agent.name.clone()),
-            (Style::new(), agent.role.clone()),
+            (role, agent.role.clone()),
             (Style::new(), agent.mode.map_or("-", |mode| mode.name()).to_owned()),
             (if live > 0 { GOOD } else { DIM }, live.to_string()),
             (Style::new(), agent.owner.clone()),
-            (DIM, matches(agent)),
+            (
+                DIM,
+                if is_unregistered(agent) && !catalogue {
+                    "built-in catalogue".into()
+                } else {
+                    matches(agent)
+                },
+            ),
         ]);
     }
     table.render(render::line_width())
@@ -108,6 +132,11 @@ fn matches(agent: &AgentView) -> String {
 fn page(agent: &AgentView) -> String {
     let mut out = format!("{}\n", render::paint(BOLD, &agent.name));
     let mut facts = Table::default();
+    let registered = if is_unregistered(agent) {
+        format!("no: recognised by the built-in {}, observed, never refused anything", agent.source)
+    } else {
+        agent.source.clone()
+    };
     let mode = agent.mode.map_or_else(String::new, |mode| format!(" ({})", mode.name()));
     for (name, text) in [
         ("role", Some(format!("{}{mode}", agent.role))),
@@ -115,7 +144,9 @@ fn page(agent: &AgentView) -> String {
         ("version", agent.version.clone()),
         ("description", agent.description.clone()),
         ("match", Some(matches(agent))),
-        ("registered", Some(agent.source.clone())),
+        ("registered", Some(registered)),
+        ("known from", agent.labels.get("source").filter(|_| is_unregistered(agent)).cloned()),
+        ("as of", agent.labels.get("date").filter(|_| is_unregistered(agent)).cloned()),
         ("instances", Some(agent.instances.len().to_string())),
     ] {
         if let Some(text) = text {
@@ -134,6 +165,9 @@ fn page(agent: &AgentView) -> String {
     }
     out
 }
+
+const UNREGISTERED: &str = "Agents with the role `unregistered` that have no owner are recognised by the built-in \
+     catalogue, and only observed. To bound one, register it: a file below /etc/chaperone/agents/ whose `match` names its program.";
 
 fn row(instance: &Instance) -> [(Style, String); 7] {
     let started = match instance.started_ns {

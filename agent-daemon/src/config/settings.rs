@@ -40,8 +40,18 @@ pub struct Config {
     /// Programs that open a terminal before anyone has logged in: that terminal does not make them a person.
     /// Those that do not exist are passed over.
     pub login_programs: Vec<PathBuf>,
+    /// Whether the built-in catalogue recognises known agents that nobody registered: they are observed, and never
+    /// refused anything.
+    pub catalogue: Catalogue,
     /// Words beside the built-in ones: an option or variable whose name contains one (in any case) has its value masked.
     pub mask_words: Vec<String>,
+}
+
+agent_common::vocabulary! {
+    /// Whether the built-in catalogue is used.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Catalogue { On = 1 => "on", Off = 2 => "off", }
 }
 
 /// What is recorded, by origin.
@@ -78,6 +88,7 @@ impl Default for Config {
             control_group: None,
             record: Record::default(),
             login_programs: LOGIN_PROGRAMS.iter().map(PathBuf::from).collect(),
+            catalogue: Catalogue::On,
             mask_words: Vec::new(),
         }
     }
@@ -162,6 +173,10 @@ pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
         let items = fields::items(node, "login_programs", problems);
         config.login_programs =
             items.iter().filter_map(|n| absolute(n, "a login program", problems)).collect();
+    }
+    if let Some(node) = fields.get("catalogue") {
+        let words: Vec<_> = Catalogue::ALL.iter().map(|word| (word.name(), *word)).collect();
+        config.catalogue = fields::word(node, "catalogue", &words, problems)?;
     }
     if let Some(node) = fields.get("mask_words") {
         let items = fields::items(node, "mask_words", problems);

@@ -1,11 +1,13 @@
 //! What the control socket answers with, as both ends know it.
 
+use std::collections::BTreeMap;
+
 use agent_common::{identity::Origin, rule::Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{
-        Name,
+        AgentState, Name,
         word::{Evidence, ExecId, InstanceId, Word},
     },
     identity::lineage::Instance,
@@ -24,6 +26,9 @@ pub struct Labelled {
     pub agent: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Name>,
+    /// Absent when the agent is registered and active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_state: Option<Word<AgentState>>,
     pub exec_id: ExecId,
 }
 
@@ -48,6 +53,11 @@ pub struct ProcessView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AgentView {
     pub name: String,
+    /// Absent when it is registered and active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Word<AgentState>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub role: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Word<Mode>>,

@@ -14,6 +14,8 @@ use agent_common::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::AgentState;
+
 pub(crate) use self::id::hex;
 pub use self::{
     id::{ExecId, InstanceId},
@@ -38,7 +40,7 @@ macro_rules! vocabularies {
         }
     )*};
 }
-vocabularies!(Origin Recognised Verdict Source Place Op Class Mode);
+vocabularies!(Origin Recognised Verdict Source Place Op Class Mode AgentState);
 
 /// A word, or `unknown` for a number that this build has no word for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,6 +12,7 @@ use procfs::process::{Process, all_processes};
 use super::{
     identified::Identities,
     naming::{Files, cgroup_root},
+    registry::is_interpreter,
 };
 
 /// A process as /proc shows it.
@@ -28,7 +29,7 @@ pub struct Shown {
     pub cgroup_id: u64,
     /// Identity (inode, device) and path of the executable file.
     pub exe: Option<((u64, u32), PathBuf)>,
-    /// The file that its first argument names when its executable is an interpreter's.
+    /// The file that its first argument names, behind every symlink, when its executable is an interpreter's.
     pub script: Option<((u64, u32), PathBuf)>,
     pub comm: String,
 }
@@ -79,6 +80,7 @@ fn show(process: &Process, files: &Files, root: Option<&Path>) -> Option<Shown> 
         std::fs::read_to_string(proc.join("loginuid")).ok().and_then(|text| text.trim().parse().ok());
     let exe_path = std::fs::read_link(proc.join("exe")).ok();
     let exe = exe_path.and_then(|path| Some((files.identity(&proc.join("exe"))?, path)));
+    let interpreted = exe.as_ref().is_some_and(|(_, path)| is_interpreter(path));
     Some(Shown {
         pid,
         ppid: stat.ppid as u32,
@@ -87,7 +89,7 @@ fn show(process: &Process, files: &Files, root: Option<&Path>) -> Option<Shown> 
         loginuid: loginuid.filter(|uid| *uid != u32::MAX),
         cgroup,
         cgroup_id,
-        script: script(process, &proc, files),
+        script: if interpreted { script(process, &proc, files) } else { None },
         exe,
         comm: stat.comm,
     })
@@ -98,12 +100,7 @@ fn show(process: &Process, files: &Files, root: Option<&Path>) -> Option<Shown> 
 fn script(process: &Process, proc: &Path, files: &Files) -> Option<((u64, u32), PathBuf)> {
     let arguments = process.cmdline().ok()?;
     let argument = arguments.iter().skip(1).find(|argument| !argument.starts_with('-'))?;
-    let path = if argument.starts_with('/') {
-        proc.join("root").join(argument.trim_start_matches('/'))
-    } else {
-        proc.join("cwd").join(argument)
-    };
-    Some((files.identity(&path)?, PathBuf::from(argument)))
+    files.argument(proc, argument)
 }
 
 /// Labels for those that have none yet. `label` answers for those that have; `next` numbers exec ids.
@@ -146,8 +143,11 @@ fn judge_one(
     let exec_id = SEED_CPU << 48 | *next;
     let mut label = Label { exec_id, parent_exec_id: parent.exec_id, ..Label::default() };
     let (matched, login_program) = recognise(process, parent, identified, containers, exec_id);
+    // The end of a path leads out of no role.
+    let leads_out =
+        |matched: &Match| matched.flags & match_flags::PATTERN == 0 || parent.role == matched.role;
     if let Some(matched) = matched
-        && !(parent.instance != 0 && parent.agent == matched.agent)
+        && (parent.instance == 0 || parent.agent != matched.agent && leads_out(&matched))
     {
         label.instance = exec_id;
         label.agent = matched.agent;
@@ -200,15 +200,23 @@ fn recognise(
         let login_program = matched.flags & match_flags::LOGIN_PROGRAM != 0;
         return ((!login_program).then_some(matched), login_program);
     }
+    let by_end = |file: &Option<((u64, u32), PathBuf)>| {
+        let path = file.as_ref()?.1.to_string_lossy();
+        identified.pattern(Path::new(path.strip_suffix(DELETED).unwrap_or(&path)))
+    };
+    let by_end = by_end(&process.script).or_else(|| by_end(&process.exe));
     if parent.instance != 0 || parent.origin == Origin::Human as u8 {
-        return (None, false);
+        return (by_end, false);
     }
     let by_cgroup = identified.cgroups.get(&process.cgroup_id).copied().filter(|matched| {
         matched.flags & match_flags::CONTAINER == 0
             || *containers.entry(process.cgroup_id).or_insert(exec_id) == exec_id
     });
-    (by_cgroup, false)
+    (by_cgroup.or(by_end), false)
 }
+
+/// What /proc appends to the path of a file that is gone, as that of a version which an update has replaced.
+const DELETED: &str = " (deleted)";
 
 fn origin(process: &Shown, parent: &Label, login_program: bool) -> (Origin, u16) {
     let login = if process.loginuid.is_some() { evidence::LOGINUID } else { 0 };
@@ -231,6 +239,7 @@ fn origin(process: &Shown, parent: &Label, login_program: bool) -> (Origin, u16)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::patterns::{Known, Pattern, Steps};
 
     fn process(pid: u32, ppid: u32) -> Shown {
         Shown { pid, ppid, start_ticks: u64::from(pid), ..Shown::default() }
@@ -271,6 +280,29 @@ mod tests {
         let found = judged(&[run, other], &known);
         assert_eq!(found[&10].seed.label.agent, 3);
         assert_eq!(found[&11].seed.label.instance, 0);
+    }
+
+    #[test]
+    fn the_end_of_a_path_counts_last_and_leads_out_of_no_role() {
+        let pattern = Pattern::parse("**/known/versions/*").unwrap();
+        let found = Match { role: 9, flags: match_flags::PATTERN, ..agent(5) };
+        let steps = Steps::of(&[Known { pattern, found, registered: false }]).unwrap();
+        let mut known = Identities { steps, ..Identities::default() };
+        known.files.insert((9, 1), agent(3));
+        known.cgroups.insert(77, agent(4));
+        let mut bot = process(10, 1);
+        bot.exe = Some(((9, 1), "/opt/bot".into()));
+        let at = |pid, ppid, path: &str| Shown {
+            exe: Some(((u64::from(pid), 1), path.into())),
+            ..process(pid, ppid)
+        };
+        let below = at(11, 10, "/home/a/known/versions/1");
+        let free = at(12, 1, "/home/a/known/versions/1 (deleted)");
+        let mut unit = at(13, 1, "/home/a/known/versions/1");
+        unit.cgroup_id = 77;
+        let found = judged(&[bot, below, free, unit], &known);
+        let agents = [11, 12, 13].map(|pid| found[&pid].seed.label.agent);
+        assert_eq!(agents, [3, 5, 4], "the bot's child, a stranger's, the unit's");
     }
 
     #[test]

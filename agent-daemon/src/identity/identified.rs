@@ -14,7 +14,8 @@ use anyhow::{Result, ensure};
 
 use super::{
     naming::{self, Files},
-    registry::{MatchSpec, Registry},
+    patterns::{Known, Pattern, Steps},
+    registry::{Agent, MatchSpec, Registry},
 };
 
 /// What identifies agents, as it was resolved.
@@ -23,6 +24,8 @@ pub struct Identities {
     pub files: BTreeMap<(u64, u32), Match>,
     pub paths: BTreeMap<u64, Match>,
     pub basenames: BTreeSet<[u8; limits::BASENAME_BYTES]>,
+    /// What ends of paths stand for.
+    pub steps: Steps,
     pub cgroup_names: BTreeMap<[u8; limits::CGROUP_NAME_BYTES], Match>,
     /// Hashes of paths below the hierarchy's root.
     pub cgroup_paths: BTreeMap<u64, Match>,
@@ -38,11 +41,17 @@ pub fn resolve(registry: &Registry, login_programs: &[PathBuf]) -> Identities {
     let files = Files::now();
     let mut found = Identities::default();
     let mut containers = Vec::new();
-    for agent in registry.agents() {
+    let mut patterns = Vec::new();
+    let registered = registry.agents().map(|agent| (agent, true));
+    for (agent, registered) in registered.chain(registry.unregistered().map(|agent| (agent, false))) {
         for (entry, spec) in agent.matches.iter().enumerate() {
             let mut identity =
                 Match { agent: agent.id, role: agent.role_id, entry: entry as u16, flags: 0, generation: 0 };
             match spec {
+                MatchSpec::Exe(path) if Pattern::is_meant(path) => {
+                    identity.flags = match_flags::PATTERN;
+                    patterns.extend(known(agent, path, identity, registered));
+                }
                 MatchSpec::Exe(path) => found.add_file(&files, path, identity),
                 MatchSpec::Unit(unit) => found.add_cgroup_name(unit, identity),
                 MatchSpec::Cgroup(path) => {
@@ -56,6 +65,7 @@ pub fn resolve(registry: &Registry, login_programs: &[PathBuf]) -> Identities {
             }
         }
     }
+    found.steps = steps(patterns);
     for path in login_programs.iter().filter(|path| path.exists()) {
         let flags = match_flags::LOGIN_PROGRAM;
         // Agent 1 stands for no agent: the flag alone counts.
@@ -67,7 +77,40 @@ pub fn resolve(registry: &Registry, login_programs: &[PathBuf]) -> Identities {
     found
 }
 
+fn known(agent: &Agent, path: &Path, found: Match, registered: bool) -> Option<Known> {
+    match Pattern::parse(&path.to_string_lossy()) {
+        Ok(pattern) => Some(Known { pattern, found, registered }),
+        Err(error) => {
+            tracing::warn!(agent = agent.name, path = %path.display(), %error, "no path ends in this");
+            None
+        }
+    }
+}
+
+/// All patterns; those of registered agents alone where both together are too many.
+fn steps(mut patterns: Vec<Known>) -> Steps {
+    loop {
+        match Steps::of(&patterns) {
+            Ok(steps) => return steps,
+            Err(error) if patterns.iter().any(|known| !known.registered) => {
+                tracing::warn!(%error, "the built-in catalogue has no room beside the registered path patterns");
+                patterns.retain(|known| known.registered);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "path patterns recognise nothing");
+                return Steps::default();
+            }
+        }
+    }
+}
+
 impl Identities {
+    /// The agent that a path's end stands for.
+    #[must_use]
+    pub fn pattern(&self, path: &Path) -> Option<Match> {
+        self.steps.find(path)
+    }
+
     /// The agent that a file is, by identity or by path.
     #[must_use]
     pub fn file(&self, key: (u64, u32), path: &Path) -> Option<Match> {

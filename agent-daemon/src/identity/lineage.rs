@@ -86,6 +86,7 @@ impl Lineage {
         let Some(subject) = &mut event.subject else { return };
         if subject.instance.is_some() || subject.ids.agent != 0 {
             subject.agent = Some(names.agent(subject.ids.agent));
+            subject.agent_state = names.agent_state(subject.ids.agent);
             subject.role = Some(names.role(subject.ids.role));
         }
         let cgroup = self.cgroups.at(subject.ids.cgroup);
@@ -145,7 +146,8 @@ impl Lineage {
                 root_pid: raw.root_pid,
                 tasks: raw.tasks,
                 lost: raw.lost,
-                exe: old.and_then(|i| i.exe),
+                // Its id is its first image's.
+                exe: old.and_then(|i| i.exe).or_else(|| self.images.of(*id).map(Image::program)),
                 started_ns: raw.started_ns,
             };
             self.instances.insert(*id, instance);

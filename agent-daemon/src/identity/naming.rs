@@ -2,8 +2,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::File,
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    fs::{File, OpenOptions},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -46,16 +49,39 @@ impl Files {
     /// Inode number and device of the file at a path, as `FILES` is keyed.
     #[must_use]
     pub fn identity(&self, path: &Path) -> Option<(u64, u32)> {
-        self.find(path).map(|found| (found.key.ino, found.key.dev))
+        self.found_at(path).map(|(identity, _)| identity)
+    }
+
+    /// Identity and path of the file that a process's argument names, below its own root and working directory.
+    #[must_use]
+    pub fn argument(&self, proc: &Path, argument: &str) -> Option<((u64, u32), PathBuf)> {
+        let path = match argument.strip_prefix('/') {
+            Some(below) => proc.join("root").join(below),
+            None => proc.join("cwd").join(argument),
+        };
+        self.found_at(&path)
+    }
+
+    /// Identity and path, behind every symlink as an exec would find it.
+    fn found_at(&self, path: &Path) -> Option<((u64, u32), PathBuf)> {
+        // Not opened: it may be a device that acts on that, or a pipe that waits for its other end.
+        let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(path).ok()?;
+        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        Some(((metadata.ino(), self.device(&file, &metadata)), path))
+    }
+
+    fn device(&self, file: &File, metadata: &std::fs::Metadata) -> u32 {
+        mount_id(file).and_then(|id| self.devices.get(&id).copied()).unwrap_or_else(|| {
+            kernel_dev(nix::libc::major(metadata.dev()) as u32, nix::libc::minor(metadata.dev()) as u32)
+        })
     }
 
     /// The file at a path, symlinks followed; `None` when there is none.
     pub fn find(&self, path: &Path) -> Option<Found> {
         let file = File::open(path).ok()?;
         let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        let dev = mount_id(&file).and_then(|id| self.devices.get(&id).copied()).unwrap_or_else(|| {
-            kernel_dev(nix::libc::major(metadata.dev()) as u32, nix::libc::minor(metadata.dev()) as u32)
-        });
+        let dev = self.device(&file, &metadata);
         let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         Some(Found {
             key: FileKey { ino: metadata.ino(), dev, generation: 0 },

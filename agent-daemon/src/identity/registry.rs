@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub use agent_common::identity::UNREGISTERED;
 use agent_common::identity::name_id;
 use serde::Serialize;
 
@@ -14,10 +15,9 @@ use crate::config::{
 
 mod matches;
 
-/// The built-in role of agents without one: observe, everything allowed.
-pub const UNREGISTERED: &str = "unregistered";
+pub use matches::is_interpreter;
 
-/// A registered agent.
+/// An agent: registered, or of the built-in catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Agent {
     pub name: String,
@@ -38,10 +38,11 @@ pub struct Agent {
     pub source: Place,
 }
 
-/// All registered agents.
+/// All registered agents, and those of the built-in catalogue that nobody registered.
 #[derive(Clone, Debug)]
 pub struct Registry {
     agents: BTreeMap<u32, Agent>,
+    unregistered: BTreeMap<u32, Agent>,
     roles: BTreeMap<u32, String>,
     /// Agents and roles that a reload removed, for events that come late.
     past_agents: Past,
@@ -52,6 +53,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             agents: BTreeMap::new(),
+            unregistered: BTreeMap::new(),
             roles: BTreeMap::from([(name_id(UNREGISTERED), UNREGISTERED.to_string())]),
             past_agents: Past::default(),
             past_roles: Past::default(),
@@ -107,7 +109,18 @@ impl Registry {
         }
     }
 
-    /// All agents, by number.
+    /// Takes up known agents. One that is registered under the name counts as it was registered.
+    pub fn recognise_too(&mut self, known: &[Agent]) {
+        let unknown = known.iter().filter(|agent| !self.agents.contains_key(&agent.id));
+        self.unregistered = unknown.map(|agent| (agent.id, agent.clone())).collect();
+    }
+
+    /// Known agents that nobody registered.
+    pub fn unregistered(&self) -> impl ExactSizeIterator<Item = &Agent> {
+        self.unregistered.values()
+    }
+
+    /// All registered agents, by number.
     pub fn agents(&self) -> impl ExactSizeIterator<Item = &Agent> {
         self.agents.values()
     }
@@ -125,7 +138,8 @@ impl Registry {
     /// The name of an agent, also of one that a reload removed not long ago.
     #[must_use]
     pub fn agent_name(&self, id: u32) -> Option<&str> {
-        self.agents.get(&id).map(|agent| agent.name.as_str()).or_else(|| self.past_agents.name(id))
+        let known = self.agents.get(&id).or_else(|| self.unregistered.get(&id));
+        known.map(|agent| agent.name.as_str()).or_else(|| self.past_agents.name(id))
     }
 
     /// All roles: number and name.
@@ -142,8 +156,8 @@ impl Registry {
     /// Takes up what the registry before it knew by name and this one no longer does.
     pub fn succeed(&mut self, before: Self) {
         self.past_agents = before.past_agents;
-        for (id, agent) in before.agents {
-            if !self.agents.contains_key(&id) {
+        for (id, agent) in before.agents.into_iter().chain(before.unregistered) {
+            if !self.agents.contains_key(&id) && !self.unregistered.contains_key(&id) {
                 self.past_agents.remember(id, agent.name);
             }
         }

@@ -74,6 +74,7 @@ const MAPS: &[&str] = &[
     "SHARES",
     "SOCKET_RULES",
     "SUBMITTED",
+    "SUFFIXES",
     "UNIX_RULES",
 ];
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent_common::{
-    identity::{Basename, CgroupAgent, CgroupName, FileKey, Match},
+    identity::{Basename, CgroupAgent, CgroupName, FileKey, Match, SuffixKey, SuffixStep},
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 use anyhow::Result;
@@ -15,6 +15,7 @@ use super::raw::{Hash, Maps, Trie};
 use crate::{
     identity::{
         identified::{Identities, resolve},
+        patterns::Steps,
         registry::Registry,
     },
     policy::table::{Names, Table},
@@ -30,6 +31,7 @@ pub struct Tables {
     files: Hash<FileKey, Match>,
     paths: Hash<u64, Match>,
     basenames: Hash<Basename, u32>,
+    suffixes: Hash<SuffixKey, SuffixStep>,
     cgroup_names: Hash<CgroupName, Match>,
     cgroup_paths: Hash<u64, Match>,
     cgroups: Hash<u64, CgroupAgent>,
@@ -49,6 +51,7 @@ impl Tables {
             files: Hash::take(maps, "FILES")?,
             paths: Hash::take(maps, "PATHS")?,
             basenames: Hash::take(maps, "BASENAMES")?,
+            suffixes: Hash::take(maps, "SUFFIXES")?,
             cgroup_names: Hash::take(maps, "CGROUP_NAMES")?,
             cgroup_paths: Hash::take(maps, "CGROUP_PATHS")?,
             cgroups: Hash::take(maps, "CGROUPS")?,
@@ -74,6 +77,7 @@ impl Tables {
             files: files.map(|(key, found)| ((key.ino, key.dev), found)).collect(),
             paths: self.paths.entries().into_iter().collect(),
             basenames: self.basenames.entries().into_iter().map(|(name, _)| name.0).collect(),
+            steps: Steps(self.suffixes.entries().into_iter().collect()),
             cgroup_names: self
                 .cgroup_names
                 .entries()
@@ -143,6 +147,10 @@ impl Tables {
         for name in &new.basenames {
             self.basenames.put(Basename(*name), 1)?;
         }
+        // What begins at a file's name, state 0, leads nowhere that is not there yet.
+        for (key, step) in new.steps.0.iter().rev() {
+            self.suffixes.put(*key, *step)?;
+        }
         for (name, found) in &new.cgroup_names {
             self.cgroup_names.put(CgroupName(*name), *found)?;
         }
@@ -161,6 +169,9 @@ impl Tables {
         }
         for name in old.basenames.iter().filter(|name| !new.basenames.contains(*name)) {
             self.basenames.remove(Basename(*name))?;
+        }
+        for key in old.steps.0.keys().filter(|key| !new.steps.0.contains_key(key)) {
+            self.suffixes.remove(*key)?;
         }
         for name in old.cgroup_names.keys().filter(|name| !new.cgroup_names.contains_key(*name)) {
             self.cgroup_names.remove(CgroupName(*name))?;

@@ -54,6 +54,7 @@ impl Pipeline {
             evidence: Evidence(label.evidence),
             instance: InstanceId::some(label.instance),
             agent: inside.then(|| names.agent(label.agent)),
+            agent_state: names.agent_state(label.agent).filter(|_| inside),
             role: inside.then(|| names.role(label.role)),
             exec_id: ExecId(label.exec_id),
         })
@@ -75,9 +76,12 @@ impl Pipeline {
     fn agents(&mut self, name: Option<&str>) -> Vec<AgentView> {
         self.learn_instances();
         let registry = &self.in_force.registry;
-        let wanted = registry.agents().filter(|agent| name.is_none_or(|name| agent.name == name));
+        let known = registry.agents().chain(registry.unregistered());
+        let wanted = known.filter(|agent| name.is_none_or(|name| agent.name == name));
         wanted
             .map(|agent| AgentView {
+                state: self.line.names.agent_state(agent.id),
+                labels: agent.labels.clone(),
                 name: agent.name.clone(),
                 role: agent.role.clone(),
                 owner: agent.owner.clone(),

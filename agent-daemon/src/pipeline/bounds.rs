@@ -94,6 +94,12 @@ pub const BOUNDS: &[Bound] = &[
     bound("PATHS", "paths that are agents; half", limits::PATHS_MAX as u64, REFUSED_CHANGE),
     bound("BASENAMES", "names of those files; half", limits::PATHS_MAX as u64, REFUSED_CHANGE),
     bound(
+        "SUFFIXES",
+        "steps of path patterns that are agents; half",
+        limits::SUFFIXES_MAX as u64,
+        REFUSED_CHANGE,
+    ),
+    bound(
         "CGROUP_NAMES",
         "names of cgroups that are agents; half",
         limits::CGROUPS_MAX as u64,
@@ -257,6 +263,7 @@ impl Pipeline {
             "FILES" => registry.files.len(),
             "PATHS" => registry.paths.len(),
             "BASENAMES" => registry.basenames.len(),
+            "SUFFIXES" => registry.steps.0.len(),
             "CGROUP_NAMES" => registry.cgroup_names.len(),
             "CGROUP_PATHS" => registry.cgroup_paths.len(),
             "follower_lines" => line.recorder.followers.waiting_most(),

@@ -3,7 +3,7 @@
 use agent_common::rule::Mode;
 
 use crate::{
-    event::Name,
+    event::{AgentState, Name},
     identity::{
         lineage::Names,
         registry::{Registry, UNREGISTERED},
@@ -61,7 +61,10 @@ impl InForce {
 fn names(registry: &Registry, table: &Table) -> Names {
     let mut names = Names::default();
     for agent in registry.agents() {
-        names.add_agent(agent.id, &agent.name);
+        names.add_agent(agent.id, &agent.name, None);
+    }
+    for agent in registry.unregistered() {
+        names.add_agent(agent.id, &agent.name, Some(AgentState::Unregistered));
     }
     for (id, name) in registry.roles() {
         let policy = table.roles.get(&id);

@@ -66,6 +66,7 @@ impl Pipeline {
                 evidence: Evidence(label.evidence),
                 instance: InstanceId::some(label.instance),
                 agent: Some(names.agent(instance.agent)),
+                agent_state: names.agent_state(instance.agent),
                 role: Some(names.role(instance.role)),
                 exec_id: ExecId::some(label.exec_id),
                 parent_exec_id: ExecId::some(label.parent_exec_id),

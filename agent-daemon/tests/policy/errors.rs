@@ -159,6 +159,31 @@ fn mistakes_in_an_agent() {
         ),
         ("[ { exee: /a } ]", "a match entry has no field `exee`"),
         ("[ { exe: a } ]", "exe `a` is not an absolute path"),
+        ("[ { exe: \"**/claude\" } ]", "exe `**/claude` names the file alone"),
+        ("[ { exe: \"**/bin/bot-*\" } ]", "exe `**/bin/bot-*` has a `*` inside a component"),
+        ("[ { exe: \"**/mine/*/*\" } ]", "exe `**/mine/*/*` leaves both the file and its directory open"),
+        ("[ { exe: \"**/a/**/b\" } ]", "exe `**/a/**/b` has a component that is not plain"),
+        ("[ { exe: \"**/1/2/3/4/5/6/7/8/b\" } ]", "exe `**/1/2/3/4/5/6/7/8/b` has too many components"),
+        (
+            "[ { exe: \"**/mine/bin/python3.11\" } ]",
+            "`python3.11` runs every program of its kind, not only this agent",
+        ),
+        (
+            "[ { exe: \"**/.local/bin/agent\" } ]",
+            "exe `**/.local/bin/agent` holds only names that other programs have too",
+        ),
+        (
+            "[ { exe: \"**/node_modules/*/dist/index.js\" } ]",
+            "exe `**/node_modules/*/dist/index.js` holds only names that other programs have too",
+        ),
+        (
+            "[ { exe: \"**/versions/*\" } ]",
+            "exe `**/versions/*` holds only names that other programs have too",
+        ),
+        (
+            "[ { exe: \"**/my/bot\" }, { exe: \"**/my/bot\" } ]",
+            "exe `**/my/bot` stands in the agent `a` twice",
+        ),
         ("[ { exe: /a/../b } ]", "exe `/a/../b` is not a plain path"),
         ("[ { exe: /a/ } ]", "exe `/a/` ends with /"),
         ("[ { exe: /nowhere/node } ]", "`/nowhere/node` runs every program of its kind, not only this agent"),

@@ -128,6 +128,7 @@ spec:
     human: { processes: true, network: true, argv: true }
     system: { processes: true, network: true, argv: true }
   login_programs: [ /l ]
+  catalogue: off
   mask_words: [ pin ]
 "#;
 

@@ -2,6 +2,7 @@
 
 pub mod exec;
 pub mod recognise;
+mod suffix;
 
 use core::mem::MaybeUninit;
 

@@ -1,6 +1,7 @@
 //! The process family: recognised before the first instruction, followed through every birth, told apart from people.
 
 mod births;
+mod known;
 mod lifetime;
 mod recognised;
 mod told;
@@ -22,7 +23,7 @@ use crate::{
 /// All cases of the family.
 #[must_use]
 pub fn cases() -> Vec<Case<Shared>> {
-    [recognised::CASES, births::CASES, told::CASES, lifetime::CASES]
+    [recognised::CASES, known::CASES, births::CASES, told::CASES, lifetime::CASES]
         .into_iter()
         .flatten()
         .map(|c| Case { ..*c })

@@ -14,6 +14,14 @@ pub struct Image {
     pub pid: u32,
 }
 
+impl Image {
+    /// What was executed: the script where there is one.
+    #[must_use]
+    pub fn program(&self) -> Name {
+        self.script.as_ref().unwrap_or(&self.exe).clone()
+    }
+}
+
 /// Images that live processes run, and the latest of those that ended.
 #[derive(Debug, Default)]
 pub struct Images {

@@ -4,14 +4,14 @@ use agent_common::rule::Mode;
 
 use super::ids::IdMap;
 use crate::event::{
-    Name,
+    AgentState, Name,
     word::{UNKNOWN, Word},
 };
 
 /// Agent, role and rule names by number.
 #[derive(Clone, Debug)]
 pub struct Names {
-    agents: IdMap<u32, Name>,
+    agents: IdMap<u32, (Name, Option<AgentState>)>,
     roles: IdMap<u32, (Name, Mode)>,
     /// By policy id and place in the role's list: text and `FILE:LINE`.
     rules: IdMap<(u32, u16), (Name, Name)>,
@@ -28,9 +28,9 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Adds an agent.
-    pub fn add_agent(&mut self, id: u32, name: &str) {
-        self.agents.insert(id, Name::from(name));
+    /// Adds an agent, with its state unless it is registered and active.
+    pub fn add_agent(&mut self, id: u32, name: &str, state: Option<AgentState>) {
+        self.agents.insert(id, (Name::from(name), state));
     }
 
     /// Adds a role.
@@ -52,7 +52,13 @@ impl Names {
     /// The agent's name, or `unknown`.
     #[must_use]
     pub fn agent(&self, id: u32) -> Name {
-        self.find(|names| names.agents.get(&id)).unwrap_or(&self.unknown).clone()
+        self.find(|names| names.agents.get(&id)).map_or(&self.unknown, |(name, _)| name).clone()
+    }
+
+    /// The agent's state unless it is registered and active.
+    #[must_use]
+    pub fn agent_state(&self, id: u32) -> Option<Word<AgentState>> {
+        self.find(|names| names.agents.get(&id)).and_then(|(_, state)| state.map(Word::from))
     }
 
     /// The role's name, or `unknown`.

@@ -14,7 +14,7 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 
 fn names() -> Names {
     let mut names = Names::default();
-    names.add_agent(7, "invoice-bot");
+    names.add_agent(7, "invoice-bot", None);
     names.add_role(8, "invoice-review", Mode::Enforce);
     names.add_rule(9, 0, "to 10.0.0.0/8".into(), "roles/a.yaml:12".into());
     names

@@ -2,18 +2,26 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use agent_common::limits::{CGROUP_NAME_BYTES, CGROUPS_MAX, FILES_MAX, PATH_BYTES_MAX};
+use agent_common::{
+    identity::Match,
+    limits::{
+        CGROUP_NAME_BYTES, CGROUPS_MAX, FILES_MAX, PATH_BYTES_MAX, SUFFIX_DEPTH_MAX, SUFFIX_NAME_BYTES,
+    },
+};
 
-use crate::config::{
-    Documents,
-    document::{MatchSpec, Spanned},
-    problem::{Fault, Place, Problem, Problems, quoted},
+use crate::{
+    config::{
+        Documents,
+        document::{MatchSpec, Spanned},
+        problem::{Fault, Place, Problem, Problems, quoted},
+    },
+    identity::patterns::{Known, NoPattern, Pattern, Steps},
 };
 
 /// Reports every `match` entry that cannot identify an agent, and those that two agents have in common.
 pub fn check(documents: &Documents, problems: &mut Problems) {
     let mut claims = Claims::default();
-    let (mut files, mut cgroups) = (0, 0);
+    let (mut files, mut cgroups, mut patterns) = (0, 0, Vec::new());
     for agent in &documents.agents {
         let name = agent.metadata.name.value.as_str();
         for spec in &agent.spec.matches {
@@ -22,6 +30,11 @@ pub fn check(documents: &Documents, problems: &mut Problems) {
                 continue;
             }
             match &spec.value {
+                MatchSpec::Exe(path) if Pattern::is_meant(path) => {
+                    if let Ok(pattern) = Pattern::parse(&path.to_string_lossy()) {
+                        patterns.push(Known { pattern, found: Match::default(), registered: true });
+                    }
+                }
                 MatchSpec::Exe(_) => files += 1,
                 _ => cgroups += 1,
             }
@@ -31,6 +44,11 @@ pub fn check(documents: &Documents, problems: &mut Problems) {
     let bounds =
         [("exe entries", files, FILES_MAX, "FILES_MAX"), ("cgroups", cgroups, CGROUPS_MAX, "CGROUPS_MAX")];
     let Some(last) = documents.agents.last() else { return };
+    if let Err(many) = Steps::of(&patterns) {
+        let what = format!("the path patterns of all agents together have {many} (half of SUFFIXES_MAX)");
+        let remedy = "write fewer `*`, shorter patterns, or whole paths";
+        problems.push(Problem::new(&last.metadata.name.place, what, remedy));
+    }
     for (what, count, max, bound) in bounds {
         if count > max {
             let what = format!("all agents together have {count} {what}, at most {max} ({bound})");
@@ -41,6 +59,7 @@ pub fn check(documents: &Documents, problems: &mut Problems) {
 
 fn check_one(spec: &MatchSpec, documents: &Documents) -> Result<(), Fault> {
     match spec {
+        MatchSpec::Exe(path) if Pattern::is_meant(path) => pattern(&path.to_string_lossy()),
         MatchSpec::Exe(path) => {
             plain_path("exe", path)?;
             not_an_interpreter(path, None)?;
@@ -73,6 +92,45 @@ fn check_one(spec: &MatchSpec, documents: &Documents) -> Result<(), Fault> {
     }
 }
 
+fn pattern(text: &str) -> Result<(), Fault> {
+    let pattern = Pattern::parse(text).map_err(|why| {
+        let remedy = match why {
+            NoPattern::NotPlain => {
+                "write it as `**/DIRECTORY/FILE`, without `.`, `..`, `//` and a second `**`"
+            }
+            NoPattern::PartOfName => {
+                "`*` stands for one whole component: write it alone, or the name in full"
+            }
+            NoPattern::FileAlone => "name at least the directory that it lies in: `**/DIRECTORY/FILE`",
+            NoPattern::TooDeep => {
+                return too_much(text, why, SUFFIX_DEPTH_MAX, "components (SUFFIX_DEPTH_MAX)");
+            }
+            NoPattern::LongName => {
+                return too_much(text, why, SUFFIX_NAME_BYTES - 1, "bytes each (SUFFIX_NAME_BYTES)");
+            }
+            NoPattern::NoAnchor => "write out the file's name, or that of its directory",
+        };
+        Fault::new(format!("exe {} {why}", quoted(text)), remedy)
+    })?;
+    not_an_interpreter(Path::new(pattern.file_name()), None)?;
+    if pattern.names().all(is_common) {
+        let what = format!("exe {} holds only names that other programs have too", quoted(text));
+        return Err(Fault::new(what, "write one more component that is this agent's own, or the whole path"));
+    }
+    Ok(())
+}
+
+fn too_much(text: &str, why: NoPattern, max: usize, of: &str) -> Fault {
+    Fault::new(format!("exe {} {why}", quoted(text)), format!("at most {max} {of}"))
+}
+
+/// Whether a component says nothing of whose it is.
+fn is_common(name: &str) -> bool {
+    let stem = SCRIPTS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    let stem = stem.trim_start_matches(['.', '@']);
+    is_interpreter(Path::new(stem)) || COMMON.contains(&unversioned(stem)) || COMMON.contains(&stem)
+}
+
 fn cgroup(path: &Path) -> Result<(), Fault> {
     plain_path("cgroup", path)?;
     let shown = quoted(&path.to_string_lossy());
@@ -91,7 +149,8 @@ fn plain_path(what: &str, path: &Path) -> Result<(), Fault> {
     let text = path.to_string_lossy();
     let fault = |why: &str, remedy: &str| Err(Fault::new(format!("{what} {} {why}", quoted(&text)), remedy));
     if !text.starts_with('/') {
-        return fault("is not an absolute path", "begin it with /");
+        let pattern = if what == "exe" { ", or with **/ for the end of a path" } else { "" };
+        return fault("is not an absolute path", &format!("begin it with /{pattern}"));
     }
     if text.split('/').any(|part| part == "." || part == "..") || text.contains("//") {
         return fault("is not a plain path", "write it without `.`, `..` and `//`");
@@ -115,9 +174,7 @@ fn cgroup_name(name: &str) -> Result<(), Fault> {
 
 /// An interpreter runs people's programs too: recognising it would make agents of them.
 fn not_an_interpreter(path: &Path, through: Option<&Path>) -> Result<(), Fault> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '_'));
-    if !GENERIC.contains(&stem) && !GENERIC.contains(&&*name) {
+    if !is_interpreter(path) {
         return Ok(());
     }
     let lead =
@@ -125,6 +182,18 @@ fn not_an_interpreter(path: &Path, through: Option<&Path>) -> Result<(), Fault> 
     let shown = quoted(&path.to_string_lossy());
     let what = format!("{lead}{shown} runs every program of its kind, not only this agent");
     Err(Fault::new(what, "name the script instead (`exe` takes a file that begins with #!), or the unit"))
+}
+
+/// Whether a program runs whatever it is given.
+#[must_use]
+pub fn is_interpreter(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    GENERIC.contains(&unversioned(&name)) || GENERIC.contains(&&*name)
+}
+
+/// `python3.11` → `python`.
+fn unversioned(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '_'))
 }
 
 /// What agents claim, to see two of them claim the same.
@@ -274,6 +343,70 @@ const GENERIC: &[&str] = &[
     "yarn",
     "zsh",
 ];
+/// Files and directories that many programs have, without version, leading dot and the end of a script's name.
+const COMMON: &[&str] = &[
+    "agent",
+    "app",
+    "apps",
+    "assistant",
+    "bin",
+    "bot",
+    "build",
+    "bundle",
+    "cache",
+    "cargo",
+    "cli",
+    "config",
+    "current",
+    "debug",
+    "dist",
+    "etc",
+    "go",
+    "home",
+    "index",
+    "latest",
+    "lib",
+    "lib64",
+    "libexec",
+    "local",
+    "main",
+    "mcp",
+    "nvm",
+    "node_modules",
+    "npm",
+    "opt",
+    "out",
+    "package",
+    "packages",
+    "program",
+    "project",
+    "release",
+    "root",
+    "run",
+    "sbin",
+    "scripts",
+    "server",
+    "share",
+    "site-packages",
+    "src",
+    "srv",
+    "start",
+    "target",
+    "tmp",
+    "tool",
+    "tools",
+    "usr",
+    "user",
+    "var",
+    "vendor",
+    "venv",
+    "venvs",
+    "version",
+    "versions",
+    "work",
+    "workspace",
+];
+const SCRIPTS: &[&str] = &[".js", ".mjs", ".cjs", ".ts", ".py", ".sh", ".rb", ".pl"];
 /// Cgroups that systemd and container runtimes make for everything of a kind.
 const WIDE_CGROUPS: &[&str] = &[
     "/system.slice",

@@ -23,7 +23,7 @@ use crate::{
     emit::{self, Scratch},
     kernel::{self, Ptr, offset},
     maps::{AGENT_TASKS, EXEC_IDS, INSTANCES, RUNS},
-    path, subject,
+    path, rules, subject,
 };
 
 /// An exec has succeeded; its first instruction has not run.
@@ -90,13 +90,10 @@ fn without_lsm(bprm: Ptr, script: bool) -> Option<Match> {
     if !script {
         return recognise::file(kernel::load(bprm, offset!(bprm_file)));
     }
-    if !recognise::in_host_mounts() {
-        return None;
-    }
     let scratch = emit::acquire()?;
     let name: Ptr = kernel::load(bprm, offset!(bprm_filename));
     let bytes = kernel::read_str(scratch.path.bytes.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
-    let found = recognise::by_hash(scratch.path.hash_prefix(bytes));
+    let found = recognise::text(&mut scratch.path, bytes);
     emit::release(scratch);
     match found {
         Some(found) => Some(found),
@@ -132,7 +129,9 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         how = Recognised::Run;
         let _ = RUNS.remove(&pid);
     }
-    if found.agent == 0 && label.instance == 0 {
+    // Whoever named a cgroup meant what runs in it, whatever its path ends in.
+    let pattern = found.flags & match_flags::PATTERN != 0;
+    if label.instance == 0 && (found.agent == 0 || pattern) {
         match recognise::cgroup(label, exec_id) {
             ByCgroup::Agent(by_cgroup) => {
                 found = by_cgroup;
@@ -141,6 +140,9 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
             ByCgroup::Entered => label.evidence |= evidence::ENTERED,
             ByCgroup::Nothing => {}
         }
+    } else if pattern && rules::role(label) != found.role {
+        // Anyone can make a file whose path ends so: it must not lead out of a role.
+        (found.agent, how) = (0, Recognised::No);
     }
 
     label.parent_exec_id = label.exec_id;

@@ -12,10 +12,12 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 
+use super::suffix;
 use crate::{
     emit, enforce,
     kernel::{self, Ptr, offset},
     maps::{BASENAMES, CGROUP_NAMES, CGROUPS, FILES, INSTANCES, PATHS},
+    path::Path,
     subject,
 };
 
@@ -53,10 +55,22 @@ pub fn note(label: &mut Label, found: &Match, how: Recognised) {
     label.pending_flags = found.flags as u8;
 }
 
-/// The agent that an open file is: by identity, or by its path in the host's mount namespace, so that a file which a
-/// package manager has just put there is known before the daemon has seen it.
+/// The agent that an open file is: as somebody named it, or by the end of its path.
 #[inline(always)]
 pub fn file(file: Ptr) -> Option<Match> {
+    match named(file) {
+        Some(found) => Some(found),
+        None => {
+            let mut found = Match::default();
+            if suffix::of_file(file, &mut found) { Some(found) } else { None }
+        }
+    }
+}
+
+/// By identity, or by its path in the host's mount namespace, so that a file which a package manager has just put
+/// there is known before the daemon has seen it.
+#[inline(always)]
+fn named(file: Ptr) -> Option<Match> {
     let mut key = kernel::file_key(file);
     let generation = key.generation;
     key.generation = 0;
@@ -87,9 +101,21 @@ pub fn file(file: Ptr) -> Option<Match> {
 
 /// The agent at a path, by the hash of the whole.
 #[inline(always)]
-pub fn by_hash(hash: u64) -> Option<Match> {
+fn by_hash(hash: u64) -> Option<Match> {
     // SAFETY: entries of a map stay readable for the program's run.
     unsafe { PATHS.get(&hash) }.copied()
+}
+
+/// The agent at a path as it was given to execve, which lies in the first `bytes` bytes of `path`.
+#[inline(always)]
+pub fn text(path: &mut Path, bytes: usize) -> Option<Match> {
+    if in_host_mounts()
+        && let Some(found) = by_hash(path.hash_prefix(bytes))
+    {
+        return Some(found);
+    }
+    let mut found = Match::default();
+    if suffix::of_text(path, bytes, &mut found) { Some(found) } else { None }
 }
 
 #[inline(always)]
@@ -106,7 +132,7 @@ fn basename(name: Ptr, room: &mut MaybeUninit<[u64; limits::BASENAME_BYTES / 8]>
 /// Whether the current task sees the host's mounts. Elsewhere a path proves nothing: whoever makes a mount
 /// namespace chooses what lies there.
 #[inline(always)]
-pub fn in_host_mounts() -> bool {
+fn in_host_mounts() -> bool {
     let nsproxy: Ptr = kernel::load(subject::task(), offset!(task_nsproxy));
     kernel::namespace(nsproxy, offset!(nsproxy_mnt), offset!(mnt_ns_inum)) == kernel::host_mnt_ns()
 }
