@@ -77,8 +77,8 @@ pub async fn run(options: Options) -> Result<()> {
     tokio::spawn(end_on_signal(shutdown_in)?);
 
     pipeline.tell_daemon(Kind::DaemonStarted);
-    pipeline.tell_guarantees(&config.state_dir);
     pipeline.tell_policy(Kind::PolicyChanged, "start", Vec::new());
+    pipeline.tell_guarantees(&config.state_dir);
     if let Some(problems) = rejected {
         pipeline.reject("start", problems.0.iter().map(|p| p.to_string().into()).collect());
     }

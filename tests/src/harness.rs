@@ -94,7 +94,10 @@ impl Daemon {
         loop {
             self.read()?;
             let started = self.seen[from..].iter().find(|event| event["kind"] == "daemon_started");
+            // The next change of configuration must not be taken for the first.
+            let in_force = self.seen[from..].iter().any(|event| event["kind"] == "policy_changed");
             if let Some(started) = started
+                && in_force
                 && self.directory.join("control.sock").exists()
             {
                 let (wanted, got) = (self.start.mode.as_deref(), started["daemon"]["mode"].as_str());
