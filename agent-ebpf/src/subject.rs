@@ -115,32 +115,35 @@ fn repair(task: Ptr) -> Option<&'static mut Label> {
         return None;
     }
     let of_leader = label_of(leader);
-    let mut label = Label::default();
-    // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(seed) = unsafe { SEEDS.get(&tgid) }
-        && kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS == seed.start_ticks
-    {
-        label = seed.label;
-    } else {
-        let found = match of_leader {
-            Some(ref label) => Some(&**label),
-            None => of_parent(task),
-        };
-        let Some(found) = found else {
-            emit::count(Counter::ActedUnlabelled);
-            return None;
-        };
-        label = *found;
-        label.evidence |= evidence::REPAIRED;
-        label.pending_agent = 0;
-        label.threads = 0;
-        emit::count(Counter::LabelRepaired);
-    }
+    let mut label = match seed(tgid, leader) {
+        Some(seeded) => *seeded,
+        None => {
+            let found = match of_leader {
+                Some(ref label) => Some(&**label),
+                None => of_parent(task),
+            };
+            let Some(found) = found else {
+                emit::count(Counter::ActedUnlabelled);
+                return None;
+            };
+            emit::count(Counter::LabelRepaired);
+            Label { evidence: found.evidence | evidence::REPAIRED, pending_agent: 0, threads: 0, ..*found }
+        }
+    };
     // The leader stands for the process: instances count by it.
     if of_leader.is_none() && kernel::load::<u32>(task, offset!(task_pid)) != tgid {
         give(leader, &mut label);
     }
     give(task, &mut label)
+}
+
+/// The label that the daemon found for a process older than itself.
+#[inline(always)]
+fn seed(tgid: u32, leader: Ptr) -> Option<&'static Label> {
+    // SAFETY: entries of a map stay readable for the program's run.
+    let seed = unsafe { SEEDS.get(&tgid) }?;
+    let ticks = kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS;
+    (ticks == seed.start_ticks).then_some(&seed.label)
 }
 
 #[inline(always)]
