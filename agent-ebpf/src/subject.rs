@@ -123,28 +123,26 @@ fn repair(task: Ptr) -> Option<&'static mut Label> {
     }
     let of_leader = label_of(leader);
     let mut room = MaybeUninit::uninit();
-    let label;
-    // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(seed) = unsafe { SEEDS.get(&tgid) }
-        && kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS == seed.start_ticks
-    {
-        label = copy(&mut room, &seed.label);
-    } else {
-        let found = match of_leader {
-            Some(ref label) => Some(&**label),
-            None => of_parent(task),
-        };
-        let Some(found) = found else {
-            emit::count(Counter::ActedUnlabelled);
-            return None;
-        };
-        label = copy(&mut room, found);
-        label.evidence |= evidence::REPAIRED;
-        label.pending_agent = 0;
-        label.threads = 0;
-        label.execs = 0;
-        emit::count(Counter::LabelRepaired);
-    }
+    let label = match seed(tgid, leader) {
+        Some(seeded) => copy(&mut room, seeded),
+        None => {
+            let found = match of_leader {
+                Some(ref label) => Some(&**label),
+                None => of_parent(task),
+            };
+            let Some(found) = found else {
+                emit::count(Counter::ActedUnlabelled);
+                return None;
+            };
+            let label = copy(&mut room, found);
+            label.evidence |= evidence::REPAIRED;
+            label.pending_agent = 0;
+            label.threads = 0;
+            label.execs = 0;
+            emit::count(Counter::LabelRepaired);
+            label
+        }
+    };
     // The leader stands for the process: instances count by it.
     if of_leader.is_none() && kernel::load::<u32>(task, offset!(task_pid)) != tgid {
         give(leader, label);
@@ -162,6 +160,15 @@ fn copy<'a>(room: &'a mut MaybeUninit<Label>, label: &Label) -> &'a mut Label {
     }
     // SAFETY: every word was written.
     unsafe { room.assume_init_mut() }
+}
+
+/// The label that the daemon found for a process older than itself.
+#[inline(always)]
+fn seed(tgid: u32, leader: Ptr) -> Option<&'static Label> {
+    // SAFETY: entries of a map stay readable for the program's run.
+    let seed = unsafe { SEEDS.get(&tgid) }?;
+    let ticks = kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS;
+    (ticks == seed.start_ticks).then_some(&seed.label)
 }
 
 #[inline(always)]

@@ -72,7 +72,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Names of fields are Rust's: nothing in them needs escaping.
+    /// Names of fields are Rust's: nothing in them needs escaping. Inlined, so that a name is copied as a constant.
+    #[inline(always)]
     fn member<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Unsupported> {
         if std::mem::replace(&mut self.first, false) {
             between(self.out, b"\"", name.as_bytes(), b"\":");
@@ -91,6 +92,7 @@ impl ser::SerializeStruct for Members<'_> {
     type Ok = ();
     type Error = Unsupported;
 
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,

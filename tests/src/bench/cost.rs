@@ -60,23 +60,26 @@ pub fn run() -> Result<Value> {
     eprintln!("start {start}");
     let mut rows = Vec::new();
     let mut sizes = Sizes::default();
+    let mut resident = BTreeMap::from([("at start", machine.resident()?)]);
+    let mut instances = 1;
     if wanted("table") {
-        rows.extend(table(&mut machine, &bare, &OPS, 1, 1, &mut sizes)?);
+        rows.extend(table(&mut machine, &bare, &OPS, 1, instances, &mut sizes)?);
+    }
+    if wanted("instances") {
+        machine.crowd(INSTANCES)?;
+        instances = INSTANCES;
+        resident.insert("1000 live processes", machine.resident()?);
+        rows.extend(table(&mut machine, &bare, &OPS[..2], 1, instances, &mut Sizes::default())?);
+    }
+    if wanted("memory") {
+        machine.crowd(PROCESSES - instances)?;
+        instances = PROCESSES;
+        resident.insert("10000 live processes", machine.resident()?);
     }
     if wanted("rules") {
         machine.replace(&documents(RULES))?;
-        rows.extend(table(&mut machine, &bare, &OPS[..2], RULES, 1, &mut Sizes::default())?);
-        machine.replace(&documents(1))?;
-    }
-    let mut resident = BTreeMap::from([("at start", machine.resident()?)]);
-    if wanted("instances") {
-        machine.crowd(INSTANCES)?;
-        rows.extend(table(&mut machine, &bare, &OPS[..2], 1, INSTANCES, &mut Sizes::default())?);
-        resident.insert("1000 live processes", machine.resident()?);
-        if wanted("memory") {
-            machine.crowd(PROCESSES - INSTANCES)?;
-            resident.insert("10000 live processes", machine.resident()?);
-        }
+        rows.extend(table(&mut machine, &bare, &OPS[..2], RULES, instances, &mut Sizes::default())?);
+        resident.insert("with 10000 rules", machine.resident()?);
     }
     let mut report = json!({
         "unit": "instructions",
