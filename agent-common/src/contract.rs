@@ -50,7 +50,7 @@ pub const CONTRACT: u64 = hash(&[
     limits::PREFIX_RULES_MAX as usize,
     limits::UNIX_RULES_MAX as usize,
     limits::SOCKET_RULES_MAX as usize,
-    limits::AGENT_TASKS_MAX as usize,
+    limits::TASKS_MAX as usize,
     limits::SEEDS_MAX as usize,
     limits::RUNS_MAX as usize,
     limits::RING_BYTES as usize,

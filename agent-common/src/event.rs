@@ -42,8 +42,8 @@ vocabulary! {
         Refused = 9 => "refused",
         /// Acts of agents under a role that has no policy in force: refused.
         NoPolicy = 10 => "no_policy",
-        /// Agent tasks that cgroup mode could not record: the process is killed.
-        AgentTaskTableFull = 11 => "agent_task_table_full",
+        /// Tasks that cgroup mode could not note: an agent's process is killed, a person's connects are not recorded.
+        TaskTableFull = 11 => "task_table_full",
         /// Tasks that ended.
         TasksEnded = 12 => "tasks_ended",
         /// Events that were lost because their instance holds its share of the ring buffer, while there was room for

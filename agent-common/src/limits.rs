@@ -30,9 +30,9 @@ pub const PREFIX_RULES_MAX: u32 = 262_144;
 pub const UNIX_RULES_MAX: u32 = 65_536;
 /// Rules on socket classes and vsock endpoints.
 pub const SOCKET_RULES_MAX: u32 = 65_536;
-/// Tasks of agents as cgroup mode keeps them (by thread id): the kernel's own bound on pids. The daemon makes the table
+/// Tasks of agents and people as cgroup mode keeps them (by thread id): the kernel's own bound on pids. The daemon makes the table
 /// smaller where the host's `pid_max` or `threads-max` is.
-pub const AGENT_TASKS_MAX: u32 = 4_194_304;
+pub const TASKS_MAX: u32 = 4_194_304;
 /// Processes that ran before the daemon and have not acted since.
 pub const SEEDS_MAX: u32 = 262_144;
 /// `chaperone run` requests that have not reached their exec yet.

@@ -46,7 +46,7 @@ pub fn frozen(field: *const u32) -> usize {
     unsafe { core::ptr::read_volatile(field) as usize }
 }
 
-/// Whether cgroup hooks do the refusing, so that agents' tasks are kept in `AGENT_TASKS` too.
+/// Whether cgroup hooks do the refusing, so that agents' tasks are kept in `TASKS` too.
 #[inline(always)]
 pub fn cgroup_mode() -> bool {
     frozen(&raw const CGROUP_MODE) != 0

@@ -117,10 +117,9 @@ pub static RUNS: HashMap<u32, Match> = HashMap::with_max_entries(limits::RUNS_MA
 /// Labels of processes that ran before the daemon, by process id.
 #[map]
 pub static SEEDS: HashMap<u32, Seed> = HashMap::with_max_entries(limits::SEEDS_MAX, BPF_F_NO_PREALLOC);
-/// Agents' tasks by thread id, for cgroup hooks, which have no task storage.
+/// Agents' and people's tasks by thread id, for cgroup hooks, which have no task storage.
 #[map]
-pub static AGENT_TASKS: HashMap<u32, Label> =
-    HashMap::with_max_entries(limits::AGENT_TASKS_MAX, BPF_F_NO_PREALLOC);
+pub static TASKS: HashMap<u32, Label> = HashMap::with_max_entries(limits::TASKS_MAX, BPF_F_NO_PREALLOC);
 
 /// What is recorded per origin: bits of `event::record`.
 #[map]

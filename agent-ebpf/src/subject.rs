@@ -20,7 +20,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Ptr, offset},
-    maps::{AGENT_TASKS, INSTANCES, LABELS, SEEDS},
+    maps::{INSTANCES, LABELS, SEEDS, TASKS},
 };
 
 const SIGKILL: u32 = 9;
@@ -83,17 +83,22 @@ pub fn join(label: &Label) {
     }
 }
 
-/// Notes an agent's task for the cgroup hooks.
+/// Whether the cgroup hooks have to know a task with this label: an agent's, to judge it; a person's, to record it.
+#[inline(always)]
+pub fn noted(label: &Label) -> bool {
+    kernel::cgroup_mode() && (label.instance != 0 || label.origin == Origin::Human as u8)
+}
+
+/// Notes a task for the cgroup hooks.
 #[inline(always)]
 pub fn note(label: &Label, tid: u32) {
-    if label.instance != 0
-        && kernel::cgroup_mode()
-        && AGENT_TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_err()
-        // Nothing is refused to those that nobody registered.
-        && label.role != UNREGISTERED_ROLE
-    {
+    if !noted(label) || TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_ok() {
+        return;
+    }
+    emit::count(Counter::TaskTableFull);
+    // Nothing is refused to people and to agents that nobody registered.
+    if label.instance != 0 && label.role != UNREGISTERED_ROLE {
         // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
-        emit::count(Counter::AgentTaskTableFull);
         // SAFETY: takes a signal number, for the current task.
         unsafe { bpf_send_signal(SIGKILL) };
     }

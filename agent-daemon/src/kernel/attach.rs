@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_common::{contract::CONTRACT, limits::AGENT_TASKS_MAX};
+use agent_common::{contract::CONTRACT, limits::TASKS_MAX};
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -49,7 +49,7 @@ const LSM: &[&str] = &[
 const CGROUP: &[&str] = &["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_create"];
 /// Maps that outlive the daemon: all but the programs' own work areas.
 const MAPS: &[&str] = &[
-    "AGENT_TASKS",
+    "TASKS",
     "BASENAMES",
     "CGROUPS",
     "CGROUP_NAMES",
@@ -199,7 +199,7 @@ impl Given {
     /// What maps are shared by: the layout, and who is looked at how.
     fn contract(&self) -> u64 {
         let (level, id) = self.scope;
-        let tasks = u64::from(agent_tasks_max(self.mode));
+        let tasks = u64::from(tasks_max(self.mode));
         let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id), tasks];
         pins::build_number(&[bytemuck::cast_slice(&parts)])
     }
@@ -224,7 +224,7 @@ impl Given {
         loader
             .btf(Some(&btf))
             .allow_unsupported_maps()
-            .map_max_entries("AGENT_TASKS", agent_tasks_max(self.mode))
+            .map_max_entries("TASKS", tasks_max(self.mode))
             .override_global("OFFSETS", bytemuck::bytes_of(&self.layout.offsets), true)
             .override_global("CGROUP_MODE", &cgroup_mode[..], true)
             .override_global("HOST_MNT_NS", &mnt[..], true)
@@ -297,14 +297,14 @@ impl Programs {
 
 /// Room for every task that the host can have: its buckets are taken at once, 64 MB for the most there could ever be.
 /// In lsm mode nobody reads the table.
-fn agent_tasks_max(mode: KernelMode) -> u32 {
+fn tasks_max(mode: KernelMode) -> u32 {
     let host = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
-        text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(AGENT_TASKS_MAX)
+        text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(TASKS_MAX)
     };
     match mode {
         KernelMode::Lsm => 1,
-        KernelMode::Cgroup => host("pid_max").min(host("threads-max")).clamp(1, AGENT_TASKS_MAX),
+        KernelMode::Cgroup => host("pid_max").min(host("threads-max")).clamp(1, TASKS_MAX),
     }
 }
 

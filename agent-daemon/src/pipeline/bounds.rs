@@ -70,10 +70,10 @@ pub const BOUNDS: &[Bound] = &[
         "a further instance is enforced by its label's agent and role; counted (instance_table_full)",
     ),
     bound(
-        "AGENT_TASKS",
-        "agents' tasks in cgroup mode; in lsm mode it is not used and holds 1",
-        limits::AGENT_TASKS_MAX as u64,
-        "a further task of an agent is killed; counted (agent_task_table_full)",
+        "TASKS",
+        "agents' and people's tasks in cgroup mode; in lsm mode it is not used and holds 1",
+        limits::TASKS_MAX as u64,
+        "a further task of an agent is killed, of a person goes on with its connects unrecorded; counted (task_table_full)",
     ),
     bound("ROLES", "roles in force; half, so that old and new fit", limits::ROLES_MAX as u64, REFUSED_CHANGE),
     bound(

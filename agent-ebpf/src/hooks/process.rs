@@ -23,7 +23,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Ptr, offset},
-    maps::{AGENT_TASKS, CGROUP_NAMES, CGROUP_PATHS, CGROUPS, RUNS, SEEDS},
+    maps::{CGROUP_NAMES, CGROUP_PATHS, CGROUPS, RUNS, SEEDS, TASKS},
     path, subject,
 };
 
@@ -102,8 +102,8 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     label.evidence |= evidence::LEFT;
-    if label.instance != 0 && kernel::cgroup_mode() {
-        let _ = AGENT_TASKS.remove(&tid);
+    if subject::noted(label) {
+        let _ = TASKS.remove(&tid);
     }
     if !last {
         return 0;

@@ -192,7 +192,7 @@ const AGENTS: &[About] = &[
         lsm: (Strength::RefusedInTheCall, ""),
         cgroup: (
             Strength::KilledAfter,
-            "cgroup hooks find agents by a table (AGENT_TASKS); a task that it has no room for is ended",
+            "cgroup hooks find agents by a table (TASKS); a task that it has no room for is ended",
         ),
     },
     About {

@@ -1,10 +1,14 @@
 //! What cgroup mode can refuse: connects and addressed datagrams of internet sockets, and the making of raw ones.
 //!
-//! Attached to the root cgroup. These hooks have no task storage, so agents' tasks are looked up by thread id.
+//! Attached to the root cgroup. These hooks have no task storage, so agents' tasks, and people's, whose connects are
+//! recorded, are looked up by thread id.
 
 use agent_common::{
-    event::net::{Op, Place},
-    identity::Label,
+    event::{
+        net::{Op, Place},
+        record,
+    },
+    identity::{Label, Origin},
     rule::Class,
     verdict,
 };
@@ -19,8 +23,8 @@ use super::{
     family, inet,
 };
 use crate::{
-    enforce,
-    maps::{AGENT_TASKS, SEEDS},
+    emit, enforce,
+    maps::{SEEDS, TASKS},
     rules,
 };
 
@@ -28,18 +32,20 @@ use crate::{
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
 
-/// The label of the current task when it is an agent's.
+/// The label of the current task when it is an agent's or a person's.
 #[inline(always)]
-fn agent() -> Option<&'static Label> {
+fn noted() -> Option<&'static Label> {
     // SAFETY: takes nothing.
     let ids = unsafe { bpf_get_current_pid_tgid() };
     // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(label) = unsafe { AGENT_TASKS.get(&(ids as u32)) } {
+    if let Some(label) = unsafe { TASKS.get(&(ids as u32)) } {
         return Some(label);
     }
     // SAFETY: as above.
     match unsafe { SEEDS.get(&((ids >> 32) as u32)) } {
-        Some(seed) if seed.label.instance != 0 => Some(&seed.label),
+        Some(seed) if seed.label.instance != 0 || seed.label.origin == Origin::Human as u8 => {
+            Some(&seed.label)
+        }
         _ => None,
     }
 }
@@ -67,7 +73,7 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 /// Raw sockets are judged when they are made; bpf_sock tells family, type and protocol.
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
-    let Some(label) = agent() else { return ALLOW };
+    let Some(label) = noted().filter(|label| label.instance != 0) else { return ALLOW };
     // SAFETY: the context of a cgroup sock hook.
     let sock = unsafe { &*ctx.sock };
     let socket =
@@ -83,7 +89,7 @@ pub fn sock_create(ctx: SockContext) -> i32 {
 
 #[inline(always)]
 fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
-    let Some(label) = agent() else { return ALLOW };
+    let Some(label) = noted() else { return ALLOW };
     // SAFETY: the context of a cgroup sock_addr hook.
     let (address, port, kind, protocol) = unsafe {
         let ctx = &*ctx.sock_addr;
@@ -94,7 +100,7 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
 
 #[inline(always)]
 fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
-    let Some(label) = agent() else { return ALLOW };
+    let Some(label) = noted() else { return ALLOW };
     // SAFETY: the context of a cgroup sock_addr hook.
     let (words, port, kind, protocol) = unsafe {
         let ctx = &*ctx.sock_addr;
@@ -125,6 +131,15 @@ fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: [u8; 16]
     target.address = address::settle(address);
     let port = u16::from_be(port as u16);
     target.port = u32::from(port);
+    if label.instance == 0 {
+        if matches!(op, Op::Connect)
+            && matches!(class, Class::Endpoint)
+            && emit::recorded(label.origin, record::NET)
+        {
+            enforce::net(label, None, &target, op, Place::Cgroup, enforce::UNGOVERNED, 0, true);
+        }
+        return ALLOW;
+    }
     let policy = rules::policy(label);
     let decision = match policy {
         Some(policy) if matches!(class, Class::Endpoint) => {

@@ -22,7 +22,7 @@ use super::recognise::{self, ByCgroup};
 use crate::{
     emit::{self, Scratch},
     kernel::{self, Ptr, offset},
-    maps::{AGENT_TASKS, EXEC_IDS, INSTANCES, RUNS},
+    maps::{EXEC_IDS, INSTANCES, RUNS, TASKS},
     path, rules, subject,
 };
 
@@ -62,7 +62,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         let (before, now) = (ctx.arg::<i32>(1) as u32, kernel::load::<u32>(task, offset!(task_pid)));
         if before != now {
             // It took its leader's number; whoever gets its own one next is not the agent's for that.
-            let _ = AGENT_TASKS.remove(&before);
+            let _ = TASKS.remove(&before);
         }
         label.pending_agent = 0;
         if let Some(found) = without_lsm(bprm, script) {
@@ -163,10 +163,9 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         let (origin, why) = subject::origin_at_exec(task, label, login_program);
         label.origin = origin as u8;
         label.evidence = why;
-    } else if kernel::cgroup_mode() {
-        // Keeps the exec id that cgroup hooks tell.
-        subject::note(label, kernel::load::<u32>(task, offset!(task_pid)));
     }
+    // Keeps the exec id that cgroup hooks tell.
+    subject::note(label, kernel::load::<u32>(task, offset!(task_pid)));
     (Recognised::No, 0)
 }
 
