@@ -138,6 +138,19 @@ pub struct Policy {
     pub mode: u8,
     /// The default of each [`Class`], as raw verdicts: `defaults[class - 1]`.
     pub defaults: [u8; 9],
-    pub _pad: [u8; 2],
+    /// Bits of [`absent`]: which look-ups cannot find anything.
+    pub absent: u8,
+    pub _pad: u8,
 }
 const _: () = assert!(size_of::<Policy>() == 16);
+
+/// Rules on internet endpoints that a policy has none of, so that an act need not look for them. A policy that says
+/// nothing of this is looked through.
+pub mod absent {
+    /// Rules in `EXACT_RULES`.
+    pub const EXACT: u8 = 1 << 0;
+    /// Rules in `PREFIX_RULES` for one port.
+    pub const PORTS: u8 = 1 << 1;
+    /// Rules in `PREFIX_RULES` for every port.
+    pub const EVERY_PORT: u8 = 1 << 2;
+}

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn policy(mode: Mode, default: Verdict) -> Policy {
-        Policy { id: 7, mode: mode as u8, defaults: [default as u8; 9], _pad: [0; 2] }
+        Policy { id: 7, mode: mode as u8, defaults: [default as u8; 9], absent: 0, _pad: 0 }
     }
 
     fn rule(verdict: Verdict, prefix_len: u8, index: u16) -> Rule {

@@ -18,6 +18,7 @@ use crate::{
     event::{Kind, mask::Masks},
     identity::{
         catalogue,
+        discovery::Running,
         lineage::{Image, Lineage},
         registry::{Agent, Registry},
     },
@@ -42,14 +43,16 @@ pub struct Options {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(options: Options) -> Result<()> {
     let Options { config, kernel, metrics } = options;
-    let mut kernel = Kernel::load(&kernel, &config).context("load the kernel side")?;
     let known = known(&config)?;
     let (mut registry, table, rejected) = configuration(&config)?;
     registry.recognise_too(&known);
-    kernel.apply(&table, &registry).context("put the configuration in force")?;
-    kernel.attach(&registry).context("attach the kernel side")?;
-    let found = kernel.label_existing().context("label what runs already")?;
-    kernel.retire_others().context("let go of what another build has left")?;
+    let (mut kernel, found) = put_in_force(&kernel, &config, &registry, &table).or_else(|error| {
+        if !error.is::<kernel::LsmRefused>() {
+            return Err(error);
+        }
+        let cgroup = kernel::Options { without_lsm: Some(format!("{error:#}")), ..kernel };
+        put_in_force(&cgroup, &config, &registry, &table)
+    })?;
     // Only now: the reader's thread would be born of a process that has no label yet.
     let events = kernel.events().context("open the ring buffer")?;
 
@@ -96,6 +99,23 @@ pub async fn run(options: Options) -> Result<()> {
     tokio::time::sleep(LAST_WORDS).await;
     info!("ended");
     Ok(())
+}
+
+/// The kernel side with everything in force, and the agents that ran already. What follows comes first, for it is what
+/// makes an exec known, and what refuses when there is a label to refuse by.
+fn put_in_force(
+    options: &kernel::Options,
+    config: &Config,
+    registry: &Registry,
+    table: &Table,
+) -> Result<(Kernel, Vec<Running>)> {
+    let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
+    kernel.apply(table, registry).context("put the configuration in force")?;
+    kernel.follow(registry).context("attach what follows processes")?;
+    let found = kernel.label_existing().context("label what runs already")?;
+    kernel.enforce().context("attach what refuses")?;
+    kernel.retire_others().context("let go of what another build has left")?;
+    Ok((kernel, found))
 }
 
 /// The configuration as the files have it; or, with what is wrong with them, the one that was in force last.

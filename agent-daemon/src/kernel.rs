@@ -1,13 +1,16 @@
 //! The kernel side as the daemon sees it: load, attach, tables, ring buffer. The only folder that names aya.
 
 mod attach;
+mod btf;
 pub mod capability;
 pub mod hooks;
 pub mod measure;
-pub mod offsets;
+mod object;
+mod offsets;
 pub mod pins;
 mod raw;
 mod ring;
+mod sys;
 mod tables;
 
 use std::{
@@ -24,7 +27,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::RingBuf;
 
 pub use self::{
-    attach::{Adopted, Options},
+    attach::{Adopted, LsmRefused, Options},
     ring::Ring,
 };
 
@@ -83,14 +86,14 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs, or finds those that a daemon before this one has left in force. What is loaded is attached by
-    /// [`Self::attach`], after the first `apply`.
+    /// Loads programs, or finds those that a daemon before this one has left in force. After the first `apply` comes
+    /// [`Self::follow`], then [`Self::label_existing`], and then [`Self::enforce`].
     ///
     /// # Errors
     /// When the kernel gives neither mode: without BTF, tracing programs or a cgroup v2 hierarchy; when another daemon
-    /// runs.
+    /// runs; [`LsmRefused`] when cgroup mode is worth a try.
     pub fn load(options: &Options, config: &Config) -> Result<Self> {
-        let mut programs = attach::prepare(options, config.pin_dir.as_deref())?;
+        let programs = attach::prepare(options, config.pin_dir.as_deref())?;
         let mut maps = programs.maps()?;
         let maps = &mut maps;
         let mut kernel = Self {
@@ -160,11 +163,20 @@ impl Kernel {
         &self.programs.unpinned
     }
 
-    /// Attaches what is not attached yet, in place of what another build has attached; call after the first `apply`.
-    pub fn attach(&mut self, registry: &Registry) -> Result<()> {
-        self.programs.attach()?;
+    /// Follows processes and recognises agents from now on, in place of what another build has attached; call after the
+    /// first `apply`.
+    pub fn follow(&mut self, registry: &Registry) -> Result<()> {
+        self.programs.follow()?;
         // Cgroups that were made between the first look and now.
         self.identify(registry)
+    }
+
+    /// Refuses from now on, in place of what another build has attached; call when everything that runs is labelled.
+    ///
+    /// # Errors
+    /// [`LsmRefused`] when cgroup mode is worth a try.
+    pub fn enforce(&mut self) -> Result<()> {
+        self.programs.enforce()
     }
 
     /// Lets go of what other builds have left; call when everything that runs is labelled.
@@ -203,7 +215,7 @@ impl Kernel {
         self.tables.identified()
     }
 
-    /// Labels every process that has no label yet; call after `attach`. Answers with the agents among them.
+    /// Labels every process that has no label yet; call after `follow`. Answers with the agents among them.
     pub fn label_existing(&mut self) -> Result<Vec<Running>> {
         let mut agents = Vec::new();
         // A process that forks while it is looked at may have a child without a label: until no new one is seen.

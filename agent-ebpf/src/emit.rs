@@ -20,6 +20,7 @@ use aya_ebpf::{
 use bytemuck::Pod;
 
 use crate::{
+    hooks::process::suffix::Walk,
     maps::{COUNTERS, EVENTS, INSTANCES, LOST, RECORD, SCRATCH, SHARES, SUBMITTED},
     path::Path,
 };
@@ -43,9 +44,22 @@ pub struct Scratch {
     pub unix: Unix,
     pub key: Key<UnixKey>,
     pub path: Path,
+    pub walk: Walk,
+    forgotten: usize,
 }
 
 impl Scratch {
+    /// The same value, of which the verifier knows nothing any more, as of all that it reads from a map: it does not
+    /// follow what comes after once for each value that a way here has led to.
+    #[inline(always)]
+    pub fn forget(&mut self, value: usize) -> usize {
+        // SAFETY: a word of this very struct; volatile, or nothing would be written and read.
+        unsafe {
+            write_volatile(&raw mut self.forgotten, value);
+            read_volatile(&raw const self.forgotten)
+        }
+    }
+
     /// Room for an event that is shorter than `exec`, with its end at `text`.
     #[inline(always)]
     pub fn before_text<T>(&mut self) -> &mut T {

@@ -3,10 +3,13 @@
 //! Field offsets are frozen `.rodata`, filled from the running kernel's BTF before loading. The verifier sees them as
 //! constants, so a pointer that came with a BTF type keeps it along [`load`].
 
+use core::mem::MaybeUninit;
+
 use agent_common::{identity::FileKey, offsets::Offsets};
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
+    bpf_get_current_ancestor_cgroup_id, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
 };
+use bytemuck::Pod;
 
 /// Filled by the daemon before loading.
 #[unsafe(no_mangle)]
@@ -106,19 +109,37 @@ pub fn read<T: Copy + Default>(base: Ptr, offset: usize) -> Option<T> {
     (status == 0).then_some(value)
 }
 
-/// Reads a kernel pointer; `None` when it faults or is null.
+/// Reads a field through any kernel address, zero when it faults: the helper sees to that. Without a branch, each of
+/// which the verifier would follow both ways, and everything behind it twice.
 #[inline(always)]
-pub fn read_ptr(base: Ptr, offset: usize) -> Option<Ptr> {
-    match read::<usize>(base, offset) {
-        Some(address) if address != 0 => Some(address as Ptr),
-        _ => None,
+pub fn peek<T: Pod>(base: Ptr, offset: usize) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: `value` is valid for writes of its size, and the helper writes all of it, zeros when it cannot read.
+    unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset).cast(),
+        );
+        value.assume_init()
     }
 }
 
-/// Reads a number, 0 when it faults.
+/// The pointer in a field, to be followed further; null when it faults. Without a type: for each pointer that is loaded
+/// through a typed one the verifier (6.12) searches all types of the kernel by name, several times, five million
+/// instructions. So [`load`] is for what a helper takes by its type alone, and for numbers.
 #[inline(always)]
-pub fn read_u32(base: Ptr, offset: usize) -> u32 {
-    read::<u32>(base, offset).unwrap_or(0)
+pub fn follow(base: Ptr, offset: usize) -> Ptr {
+    peek::<usize>(base, offset) as Ptr
+}
+
+/// Reads a kernel pointer; `None` when it faults or is null.
+#[inline(always)]
+pub fn read_ptr(base: Ptr, offset: usize) -> Option<Ptr> {
+    match peek::<usize>(base, offset) {
+        0 => None,
+        address => Some(address as Ptr),
+    }
 }
 
 /// Reads a NUL-terminated kernel string into `to`; its length without the NUL, 0 when it faults.
@@ -129,23 +150,34 @@ pub fn read_str(to: *mut u8, bytes: u32, from: Ptr) -> usize {
     if read > 0 { read as usize - 1 } else { 0 }
 }
 
-/// The identity of an open file, through a typed `struct file`.
+/// Runs `step` on `context` until it answers 1, at most `times` times.
 #[inline(always)]
-pub fn file_key(file: Ptr) -> FileKey {
-    let inode: Ptr = load(file, offset!(file_inode));
-    let sb: Ptr = load(inode, offset!(inode_sb));
-    FileKey {
-        ino: load::<u64>(inode, offset!(inode_ino)),
-        dev: load::<u32>(sb, offset!(sb_dev)),
-        generation: load::<u32>(inode, offset!(inode_generation)),
+pub fn repeat<C>(times: u32, step: extern "C" fn(u64, *mut C) -> u64, context: &mut C) {
+    // SAFETY: `step` has the shape that the helper asks for, and `context` outlives the call.
+    unsafe {
+        bpf_loop(times, (step as *const ()).cast_mut().cast(), (&raw mut *context).cast(), 0);
     }
 }
 
-/// The inode number of a namespace reached through `task->nsproxy`.
+/// The identity of an open file.
+#[inline(always)]
+pub fn file_key(file: Ptr) -> FileKey {
+    let inode = follow(file, offset!(file_inode));
+    FileKey {
+        ino: peek(inode, offset!(inode_ino)),
+        dev: peek(follow(inode, offset!(inode_sb)), offset!(sb_dev)),
+        generation: peek(inode, offset!(inode_generation)),
+    }
+}
+
+/// Whether an open file has no name any more.
+#[inline(always)]
+pub fn is_nameless(file: Ptr) -> bool {
+    peek::<u32>(follow(file, offset!(file_inode)), offset!(inode_nlink)) == 0
+}
+
+/// The inode number of a namespace reached through `task->nsproxy`, 0 for none.
 #[inline(always)]
 pub fn namespace(nsproxy: Ptr, pointer: usize, inum: usize) -> u32 {
-    match read_ptr(nsproxy, pointer) {
-        Some(ns) => read_u32(ns, inum),
-        None => 0,
-    }
+    peek(follow(nsproxy, pointer), inum)
 }

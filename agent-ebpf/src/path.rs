@@ -5,7 +5,7 @@ use agent_common::{
     identity::{HASH_START, hash_step},
     limits,
 };
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 
 use crate::{
     emit::{TEXT_BUFFER, TEXT_START_MAX},
@@ -49,8 +49,8 @@ impl Path {
     /// the reader's own root: the path is where the file really is in its mount namespace.
     #[inline(always)]
     pub fn walk(&mut self, path: Ptr) {
-        let dentry = kernel::read::<usize>(path, offset!(path_dentry)).unwrap_or(0);
-        let vfsmount = kernel::read::<usize>(path, offset!(path_mnt)).unwrap_or(0);
+        let dentry = kernel::peek::<usize>(path, offset!(path_dentry));
+        let vfsmount = kernel::peek::<usize>(path, offset!(path_mnt));
         self.start = END;
         if dentry == 0 || vfsmount == 0 {
             self.start = END - 1;
@@ -143,11 +143,7 @@ impl Path {
 /// Runs `step` on `path` until it answers 1, at most `times` times.
 #[inline(always)]
 fn repeat(times: u32, step: extern "C" fn(u64, *mut *mut Path) -> u64, path: &mut Path) {
-    let mut context: *mut Path = path;
-    // SAFETY: `step` has the shape that the helper asks for, and `context` outlives the call.
-    unsafe {
-        bpf_loop(times, (step as *const ()).cast_mut().cast(), (&raw mut context).cast(), 0);
-    }
+    kernel::repeat(times, step, &mut (&raw mut *path));
 }
 
 /// One component, or one mount, towards the root.
@@ -156,20 +152,20 @@ extern "C" fn step_up(_step: u64, context: *mut *mut Path) -> u64 {
     let path = unsafe { &mut **context };
     let dentry = path.dentry as Ptr;
     let mount = path.mount as Ptr;
-    let parent = kernel::read::<usize>(dentry, offset!(dentry_parent)).unwrap_or(0);
-    let root = kernel::read::<usize>(mount, offset!(mount_mnt) + offset!(vfsmount_root)).unwrap_or(0);
+    let parent = kernel::peek::<usize>(dentry, offset!(dentry_parent));
+    let root = kernel::peek::<usize>(mount, offset!(mount_mnt) + offset!(vfsmount_root));
     if path.dentry == root || path.dentry == parent {
-        let above = kernel::read::<usize>(mount, offset!(mount_parent)).unwrap_or(0);
+        let above = kernel::peek::<usize>(mount, offset!(mount_parent));
         if above == 0 || above == path.mount {
             path.flags = 0;
             return 1;
         }
-        path.dentry = kernel::read::<usize>(mount, offset!(mount_mountpoint)).unwrap_or(0);
+        path.dentry = kernel::peek::<usize>(mount, offset!(mount_mountpoint));
         path.mount = above;
         return 0;
     }
-    let bytes = opaque(kernel::read_u32(dentry, offset!(dentry_len)) as usize) & 0xff;
-    let name = kernel::read::<usize>(dentry, offset!(dentry_name)).unwrap_or(0);
+    let bytes = opaque(kernel::peek::<u32>(dentry, offset!(dentry_len)) as usize) & 0xff;
+    let name = kernel::peek::<usize>(dentry, offset!(dentry_name));
     if path.start < bytes + 1 {
         return 1;
     }

@@ -2,7 +2,7 @@
 
 use agent_common::{
     identity::Label,
-    rule::{ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UnixKey},
+    rule::{ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UnixKey, absent},
     verdict::Hits,
 };
 use aya_ebpf::maps::lpm_trie::Key;
@@ -29,13 +29,19 @@ pub fn role(label: &Label) -> u32 {
 /// The rules for an internet endpoint: the exact one, or the longest prefix for this port and for every port.
 #[inline(always)]
 pub fn endpoint(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) -> Hits {
-    let exact = ExactKey { policy: policy.id, port, protocol, _pad: 0, address: *address };
-    // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(rule) = unsafe { EXACT_RULES.get(&exact) } {
-        return Hits { specific: *rule, general: Rule::NONE };
+    if policy.absent & absent::EXACT == 0 {
+        let exact = ExactKey { policy: policy.id, port, protocol, _pad: 0, address: *address };
+        // SAFETY: entries of a map stay readable for the program's run.
+        if let Some(rule) = unsafe { EXACT_RULES.get(&exact) } {
+            return Hits { specific: *rule, general: Rule::NONE };
+        }
     }
-    let specific = prefix(PrefixKey { policy: policy.id, port, protocol, _pad: 0, address: *address });
-    let general = if port == 0 {
+    let specific = if port == 0 || policy.absent & absent::PORTS != 0 {
+        Rule::NONE
+    } else {
+        prefix(PrefixKey { policy: policy.id, port, protocol, _pad: 0, address: *address })
+    };
+    let general = if policy.absent & absent::EVERY_PORT != 0 {
         Rule::NONE
     } else {
         prefix(PrefixKey { policy: policy.id, port: 0, protocol, _pad: 0, address: *address })

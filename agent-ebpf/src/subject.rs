@@ -202,8 +202,8 @@ pub fn describe(subject: &mut Subject, label: &Label) {
         subject.tid = ids as u32;
         subject.uid = bpf_get_current_uid_gid() as u32;
         subject.cgroup_id = bpf_get_current_cgroup_id();
-        bpf_get_current_comm((&raw mut subject.comm).cast(), 16);
     }
+    name(subject);
     subject.loginuid = current_loginuid();
     subject.instance = label.instance;
     subject.exec_id = label.exec_id;
@@ -214,6 +214,20 @@ pub fn describe(subject: &mut Subject, label: &Label) {
     subject.origin = label.origin;
     subject._pad = 0;
     subject._pad2 = 0;
+}
+
+/// The task's own name for itself. Two loads where the task has a type: the helper copies byte by byte.
+#[inline(always)]
+fn name(subject: &mut Subject) {
+    if kernel::cgroup_mode() {
+        // SAFETY: takes a buffer of its stated size.
+        unsafe { bpf_get_current_comm((&raw mut subject.comm).cast(), 16) };
+        return;
+    }
+    let task = task();
+    let halves: [u64; 2] =
+        [kernel::load(task, offset!(task_comm)), kernel::load(task, offset!(task_comm) + 8)];
+    subject.comm = bytemuck::cast(halves);
 }
 
 /// The audit login uid, `u32::MAX` for none.
@@ -237,8 +251,8 @@ pub fn origin_at_exec(task: Ptr, before: &Label, login_program: bool) -> (Origin
         return (Origin::Human, before.evidence | login);
     }
     let entered = before.evidence & evidence::ENTERED;
-    let signal: Ptr = kernel::load(task, offset!(task_signal));
-    let tty: Ptr = kernel::load(signal, offset!(signal_tty));
+    let signal = kernel::follow(task, offset!(task_signal));
+    let tty = kernel::follow(signal, offset!(signal_tty));
     if !tty.is_null() && !login_program {
         return (Origin::Human, evidence::TERMINAL | login | entered);
     }
@@ -251,9 +265,9 @@ pub fn origin_at_exec(task: Ptr, before: &Label, login_program: bool) -> (Origin
 /// Whether the task's cgroup is a login session's: systemd-logind names them `session-N.scope`.
 #[inline(always)]
 fn in_login_session(task: Ptr) -> bool {
-    let css_set: Ptr = kernel::load(task, offset!(task_cgroups));
-    let Some(cgroup) = kernel::read_ptr(css_set, offset!(css_set_dfl_cgrp)) else { return false };
-    let Some(node) = kernel::read_ptr(cgroup, offset!(cgroup_kn)) else { return false };
-    let Some(text) = kernel::read_ptr(node, offset!(kernfs_name)) else { return false };
-    kernel::read::<[u8; 8]>(text, 0).unwrap_or_default() == *b"session-"
+    let css_set = kernel::follow(task, offset!(task_cgroups));
+    let cgroup = kernel::follow(css_set, offset!(css_set_dfl_cgrp));
+    let node = kernel::follow(cgroup, offset!(cgroup_kn));
+    let text = kernel::follow(node, offset!(kernfs_name));
+    kernel::peek::<[u8; 8]>(text, 0) == *b"session-"
 }

@@ -58,8 +58,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
             anyhow::anyhow!("--metrics: `{address}` is neither an address such as 127.0.0.1:9669 nor `off`")
         })?),
     };
-    let kernel =
-        kernel::Options { scope: args.scope, without_lsm: args.mode == Mode::Cgroup, anew: args.anew };
+    let without_lsm = (args.mode == Mode::Cgroup).then(|| "asked for with --mode cgroup".to_string());
+    let kernel = kernel::Options { scope: args.scope, without_lsm, anew: args.anew };
     // One thread: the pipeline owns all state, and what waits beside it is I/O.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon::run(Options { config, kernel, metrics }))?;

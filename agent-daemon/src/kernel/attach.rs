@@ -4,23 +4,19 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    os::unix::fs::MetadataExt as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use agent_common::{contract::CONTRACT, limits::TASKS_MAX};
 use anyhow::{Context as _, Result, bail};
-use aya::{
-    Btf, Ebpf, EbpfLoader,
-    programs::{
-        CgroupAttachMode, Program,
-        links::{FdLink, PinnedLink},
-    },
-};
+use aya::programs::links::{FdLink, PinnedLink};
 use tracing::warn;
 
 use super::{
     KernelMode,
+    btf::Btf,
+    object::{Changes, Object, Program},
     offsets::Layout,
     pins::{self, Pins},
     raw::Maps,
@@ -33,9 +29,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ch
 /// Follow and recognise: both modes.
 const FOLLOW: &[&str] =
     &["task_newtask", "sched_process_exec", "sched_process_exit", "cgroup_mkdir", "cgroup_rmdir"];
-/// Recognise each stage of an exec, and refuse in the call.
+/// Recognise each stage of an exec.
+const STAGES: &str = "bprm_check_security";
+/// Refuse in the call.
 const LSM: &[&str] = &[
-    "bprm_check_security",
     "socket_create",
     "socket_connect",
     "socket_sendmsg",
@@ -86,8 +83,8 @@ const LSM_LIST: &str = "/sys/kernel/security/lsm";
 pub struct Options {
     /// Look at the processes of this cgroup (v2 directory) alone.
     pub scope: Option<PathBuf>,
-    /// Take cgroup mode although BPF LSM is there.
-    pub without_lsm: bool,
+    /// Why cgroup mode is to be taken although BPF LSM may be there.
+    pub without_lsm: Option<String>,
     /// Load the programs anew although the same ones are attached.
     pub anew: bool,
 }
@@ -102,10 +99,24 @@ pub struct Programs {
     pub unpinned: String,
     /// What was attached when we came.
     pub adopted: Adopted,
-    /// Holds programs and links where nothing is pinned, and programs until they are attached.
-    ebpf: Option<Ebpf>,
-    names: Vec<&'static str>,
+    /// What is yet to be loaded, and the kernel's types to load it by; until all is attached.
+    unloaded: Option<(Object, Btf)>,
+    /// Programs until they are attached; with their links where nothing is pinned.
+    programs: BTreeMap<&'static str, Program>,
+    names: Names,
     root: PathBuf,
+}
+
+/// The programs of a mode, in the order in which they are attached.
+struct Names {
+    follow: Vec<&'static str>,
+    refuse: &'static [&'static str],
+}
+
+impl Names {
+    fn all(&self) -> impl Iterator<Item = &'static str> {
+        self.follow.iter().chain(self.refuse).copied()
+    }
 }
 
 /// What a daemon finds of the one before it.
@@ -129,19 +140,19 @@ struct Given {
 
 /// Finds or loads the programs of the strongest mode that the host gives. `pin_dir` is where they outlive the daemon.
 pub fn prepare(options: &Options, pin_dir: Option<&Path>) -> Result<Programs> {
-    let layout = Layout::of_running_kernel()?;
-    let reason = if options.without_lsm { "asked for with --mode cgroup".to_string() } else { lsm_missing() };
-    if !reason.is_empty() {
-        return prepare_as(KernelMode::Cgroup, reason, layout, options, pin_dir);
-    }
-    prepare_as(KernelMode::Lsm, reason, layout, options, pin_dir).or_else(|error| {
-        if error.is::<pins::Taken>() {
-            return Err(error);
-        }
-        let reason = format!("BPF LSM is active but its programs were refused: {error:#}");
-        prepare_as(KernelMode::Cgroup, reason, layout, options, pin_dir)
+    let btf = Btf::of_running_kernel()?;
+    let reason = options.without_lsm.clone().unwrap_or_else(lsm_missing);
+    let mode = if reason.is_empty() { KernelMode::Lsm } else { KernelMode::Cgroup };
+    prepare_as(mode, reason, btf, options, pin_dir).map_err(|error| match mode {
+        KernelMode::Lsm if !error.is::<pins::Taken>() => error.context(LsmRefused),
+        _ => error,
     })
 }
+
+/// BPF LSM is active, but the kernel takes our programs for it not.
+#[derive(Debug, thiserror::Error)]
+#[error("BPF LSM is active but its programs were refused")]
+pub struct LsmRefused;
 
 /// Why BPF LSM cannot be used; empty when it can.
 fn lsm_missing() -> String {
@@ -155,7 +166,7 @@ fn lsm_missing() -> String {
 fn prepare_as(
     mode: KernelMode,
     reason: String,
-    layout: Layout,
+    btf: Btf,
     options: &Options,
     pin_dir: Option<&Path>,
 ) -> Result<Programs> {
@@ -169,10 +180,10 @@ fn prepare_as(
         .or_else(|_| std::fs::metadata("/proc/self/ns/mnt"))
         .context("read the mount namespace in which paths identify agents")?
         .ino() as u32;
-    let given = Given { layout, mode, mnt_ns, scope };
+    let given = Given { layout: Layout::of(&btf)?, mode, mnt_ns, scope };
     let names = match mode {
-        KernelMode::Lsm => [LSM, FOLLOW].concat(),
-        KernelMode::Cgroup => [CGROUP, FOLLOW].concat(),
+        KernelMode::Lsm => Names { follow: [&[STAGES], FOLLOW].concat(), refuse: LSM },
+        KernelMode::Cgroup => Names { follow: FOLLOW.to_vec(), refuse: CGROUP },
     };
     let (pins, unpinned) = match pin_dir {
         None => (None, "pin_dir is off".to_string()),
@@ -187,12 +198,18 @@ fn prepare_as(
         },
     };
     let adopted = match &pins {
-        Some(pins) if pins.has_all(&names) => Adopted::Same,
+        Some(pins) if names.all().all(|name| pins.link(name).exists()) => Adopted::Same,
         Some(pins) if pins.has_any() => Adopted::Other,
         _ => Adopted::Nothing,
     };
-    let ebpf = if adopted == Adopted::Same { None } else { Some(given.load(&names, pins.as_ref())?) };
-    Ok(Programs { mode, reason, pins, unpinned, adopted, ebpf, names, root })
+    let unloaded = match adopted {
+        Adopted::Same => None,
+        _ => Some((given.open(pins.as_ref())?, btf)),
+    };
+    let programs = BTreeMap::new();
+    let mut prepared = Programs { mode, reason, pins, unpinned, adopted, unloaded, programs, names, root };
+    prepared.load(true)?;
+    Ok(prepared)
 }
 
 impl Given {
@@ -215,78 +232,104 @@ impl Given {
         ])
     }
 
-    fn load(&self, names: &[&str], pins: Option<&Pins>) -> Result<Ebpf> {
-        let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+    /// The kernel object with its maps, told what it is to know.
+    fn open(&self, pins: Option<&Pins>) -> Result<Object> {
         let cgroup_mode = u32::from(self.mode == KernelMode::Cgroup).to_ne_bytes();
         let (upid, mnt) = (self.layout.upid_bytes.to_ne_bytes(), self.mnt_ns.to_ne_bytes());
         let (level, id) = (self.scope.0.to_ne_bytes(), self.scope.1.to_ne_bytes());
-        let mut loader = EbpfLoader::new();
-        loader
-            .btf(Some(&btf))
-            .allow_unsupported_maps()
-            .map_max_entries("TASKS", tasks_max(self.mode))
-            .override_global("OFFSETS", bytemuck::bytes_of(&self.layout.offsets), true)
-            .override_global("CGROUP_MODE", &cgroup_mode[..], true)
-            .override_global("HOST_MNT_NS", &mnt[..], true)
-            .override_global("UPID_BYTES", &upid[..], true)
-            .override_global("SCOPE_LEVEL", &level[..], true)
-            .override_global("SCOPE_ID", &id[..], true);
-        if let Some(pins) = pins {
-            for map in MAPS {
-                loader.map_pin_path(map, pins.map(map));
-            }
-        }
-        let mut ebpf = loader.load(OBJECT).context("load the kernel object")?;
-        for name in names {
-            load(&mut ebpf, name, &btf).with_context(|| format!("load {name}"))?;
-        }
-        Ok(ebpf)
+        Object::open(
+            OBJECT,
+            &Changes {
+                globals: vec![
+                    ("OFFSETS", bytemuck::bytes_of(&self.layout.offsets)),
+                    ("CGROUP_MODE", &cgroup_mode),
+                    ("HOST_MNT_NS", &mnt),
+                    ("UPID_BYTES", &upid),
+                    ("SCOPE_LEVEL", &level),
+                    ("SCOPE_ID", &id),
+                ],
+                max_entries: vec![("TASKS", tasks_max(self.mode))],
+                pinned: pins.map(|pins| (pins, MAPS)),
+            },
+        )
+        .context("load the kernel object")
     }
 }
 
 impl Programs {
     /// Where the maps are taken from.
-    pub fn maps(&mut self) -> Result<Maps<'_>> {
-        match (&mut self.ebpf, &self.pins) {
-            (Some(ebpf), _) => Ok(Maps::Loaded(ebpf)),
+    pub fn maps(&self) -> Result<Maps<'_>> {
+        match (&self.unloaded, &self.pins) {
+            (Some((object, _)), _) => Ok(Maps::Loaded(object)),
             (None, Some(pins)) => Ok(Maps::Pinned(pins)),
             (None, None) => bail!("neither loaded nor pinned"),
         }
     }
 
-    /// Attaches what is not attached yet. Each program of ours is attached before its predecessor is detached: while
-    /// both are, both give the verdict, and what one has labelled the other leaves alone.
-    pub fn attach(&mut self) -> Result<()> {
-        let Some(ebpf) = &mut self.ebpf else { return Ok(()) };
-        // Refusing first: a task that is followed but not yet judged would be a gap.
-        for name in &self.names {
+    /// Loads what follows, or what refuses.
+    fn load(&mut self, follow: bool) -> Result<()> {
+        let Some((object, btf)) = &self.unloaded else { return Ok(()) };
+        let names = if follow { &self.names.follow } else { self.names.refuse };
+        for name in names {
+            let program = object.load(name, btf).with_context(|| format!("load {name}"))?;
+            self.programs.insert(name, program);
+        }
+        Ok(())
+    }
+
+    /// Attaches what follows processes and recognises agents, as far as it is not attached yet.
+    pub fn follow(&mut self) -> Result<()> {
+        self.attach(true)
+    }
+
+    /// Loads and attaches what refuses; call when everything that runs is labelled.
+    pub fn enforce(&mut self) -> Result<()> {
+        let refused = |error: anyhow::Error, mode| match mode {
+            KernelMode::Lsm => error.context(LsmRefused),
+            KernelMode::Cgroup => error,
+        };
+        self.load(false).map_err(|error| refused(error, self.mode))?;
+        self.attach(false)?;
+        self.unloaded = None;
+        Ok(())
+    }
+
+    /// Each program of ours is attached before its predecessor is detached: while both are, both give the verdict, and
+    /// what one has labelled the other leaves alone.
+    fn attach(&mut self, follow: bool) -> Result<()> {
+        if self.unloaded.is_none() {
+            return Ok(());
+        }
+        let root = File::open(&self.root).with_context(|| format!("open {}", self.root.display()))?;
+        let names = if follow { &self.names.follow } else { self.names.refuse };
+        for name in names {
             // A start that did not come to its end may have attached some.
             if !self.pins.as_ref().is_some_and(|pins| pins.link(name).exists()) {
-                attach_one(ebpf, name, &self.root, self.pins.as_ref())
-                    .with_context(|| format!("attach {name}"))?;
+                let program = self.programs.get_mut(name).with_context(|| format!("{name} is not loaded"))?;
+                program.attach(root.as_fd()).with_context(|| format!("attach {name}"))?;
+                if let Some(pins) = &self.pins {
+                    program.pin(&pins.link(name))?;
+                }
             }
             if let Some(pins) = &self.pins {
                 pins.succeed(name)?;
+                // The link has it.
+                self.programs.remove(name);
             }
-        }
-        if self.pins.is_some() {
-            // The links have them.
-            self.ebpf = None;
         }
         Ok(())
     }
 
     /// The attached programs' ids, each with its name.
     pub fn ids(&self) -> BTreeMap<u32, &'static str> {
-        let id = |name: &str| match (&self.pins, &self.ebpf) {
-            (Some(pins), _) => {
+        let id = |name: &str| match &self.pins {
+            Some(pins) => {
                 let link = FdLink::from(PinnedLink::from_pin(pins.link(name)).ok()?);
                 Some(link.info().ok()?.program_id())
             }
-            (None, Some(ebpf)) => Some(ebpf.program(name)?.info().ok()?.id()),
-            (None, None) => None,
+            None => self.programs.get(name)?.id(),
         };
-        self.names.iter().filter_map(|name| Some((id(name)?, *name))).collect()
+        self.names.all().filter_map(|name| Some((id(name)?, name))).collect()
     }
 
     /// Lets go of what other builds have left; call when all that runs is labelled.
@@ -306,44 +349,6 @@ fn tasks_max(mode: KernelMode) -> u32 {
         KernelMode::Lsm => 1,
         KernelMode::Cgroup => host("pid_max").min(host("threads-max")).clamp(1, TASKS_MAX),
     }
-}
-
-fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<()> {
-    match ebpf.program_mut(name).context("not in the kernel object")? {
-        Program::Lsm(program) => program.load(name, btf)?,
-        Program::BtfTracePoint(program) => program.load(name, btf)?,
-        Program::CgroupSockAddr(program) => program.load()?,
-        Program::CgroupSock(program) => program.load()?,
-        other => bail!("has an unexpected type {:?}", other.prog_type()),
-    }
-    Ok(())
-}
-
-/// Attaches a program by a link; pinned, the link is the kernel's, else it lives as long as `ebpf`.
-fn attach_one(ebpf: &mut Ebpf, name: &str, root: &Path, pins: Option<&Pins>) -> Result<()> {
-    // Links take no flags and always leave other programs at the cgroup.
-    let cgroup = || File::open(root).with_context(|| format!("open {}", root.display()));
-    macro_rules! attach {
-        ($program:expr, $($argument:expr),*) => {{
-            let link = $program.attach($($argument),*)?;
-            match pins {
-                None => None,
-                Some(_) => Some(FdLink::try_from($program.take_link(link)?)?),
-            }
-        }};
-    }
-    let link = match ebpf.program_mut(name).context("not in the kernel object")? {
-        Program::Lsm(program) => attach!(program,),
-        Program::BtfTracePoint(program) => attach!(program,),
-        Program::CgroupSockAddr(program) => attach!(program, cgroup()?, CgroupAttachMode::Single),
-        Program::CgroupSock(program) => attach!(program, cgroup()?, CgroupAttachMode::Single),
-        other => bail!("has an unexpected type {:?}", other.prog_type()),
-    };
-    if let (Some(link), Some(pins)) = (link, pins) {
-        let path = pins.link(name);
-        link.pin(&path).with_context(|| format!("pin {}", path.display()))?;
-    }
-    Ok(())
 }
 
 /// Depth below the root, and id, of a cgroup.

@@ -63,11 +63,6 @@ impl Pins {
         self.links.join(program)
     }
 
-    /// Whether all of these programs are attached by this very build.
-    pub fn has_all(&self, programs: &[&str]) -> bool {
-        programs.iter().all(|program| self.link(program).exists())
-    }
-
     /// Whether anything is attached: by this build, by another, or by one with another contract.
     pub fn has_any(&self) -> bool {
         entries(&self.root)

@@ -1,28 +1,24 @@
 //! Typed handles on BPF maps: the contract's plain structs in and out, missing keys as `None`.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, RawFd};
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key},
-};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key};
 
-use super::pins::Pins;
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
+
+use super::{object::Object, pins::Pins, sys};
 
 /// Where maps come from: the object that was just loaded, or the pins of a daemon before this one.
 pub enum Maps<'a> {
-    Loaded(&'a mut Ebpf),
+    Loaded(&'a Object),
     Pinned(&'a Pins),
 }
 
 impl Maps<'_> {
     pub fn take(&mut self, name: &str) -> Result<Map> {
         match self {
-            Self::Loaded(ebpf) => {
-                ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
-            }
+            Self::Loaded(object) => object.take_map(name),
             Self::Pinned(pins) => {
                 let open = || Map::from_map_data(MapData::from_pin(pins.map(name))?);
                 open().with_context(|| format!("open the pinned map {name}"))
@@ -159,39 +155,8 @@ impl TaskStorage {
 
     /// The value of a live process; `None` when it is gone or has none.
     pub fn get<T: Pod>(&self, pid: u32) -> Option<T> {
-        let pidfd = pidfd(pid)?;
-        let key = pidfd.as_raw_fd();
-        let mut value = T::zeroed();
-        let attributes = LookUp {
-            map: self.0.fd().as_fd().as_raw_fd(),
-            _pad: 0,
-            key: (&raw const key) as u64,
-            value: (&raw mut value) as u64,
-            flags: 0,
-        };
-        const BPF_MAP_LOOKUP_ELEM: nix::libc::c_long = 1;
-        // SAFETY: the attributes have the layout of this command, and key and value outlive the call.
-        let status = unsafe {
-            nix::libc::syscall(
-                nix::libc::SYS_bpf,
-                BPF_MAP_LOOKUP_ELEM,
-                &raw const attributes,
-                size_of::<LookUp>(),
-            )
-        };
-        (status == 0).then_some(value)
+        sys::task_storage(self.0.fd(), pidfd(pid)?.as_fd())
     }
-}
-
-/// `union bpf_attr` for BPF_MAP_LOOKUP_ELEM.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct LookUp {
-    map: RawFd,
-    _pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
 }
 
 fn pidfd(pid: u32) -> Option<std::os::fd::OwnedFd> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agent_common::{
     identity::name_id,
     limits::{EXACT_RULES_MAX, PREFIX_RULES_MAX, ROLES_MAX, SOCKET_RULES_MAX, UNIX_RULES_MAX},
-    rule::{ExactKey, PrefixKey, SocketKey, UnixKey},
+    rule::{ExactKey, PrefixKey, SocketKey, UnixKey, absent},
 };
 
 use super::draft::{Draft, built_in, draft};
@@ -74,6 +74,7 @@ fn lay(table: &mut Table, role: u32, name: &str, mut draft: Draft) {
         id = id.wrapping_add(1);
     }
     draft.policy.id = id;
+    draft.policy.absent = absent(&draft.rules);
     table.roles.insert(role, draft.policy);
     table.names.roles.insert(role, name.to_string());
     table.names.policies.insert(id, role);
@@ -87,6 +88,17 @@ fn lay(table: &mut Table, role: u32, name: &str, mut draft: Draft) {
     table.unix.extend(unix.map(|((bits, key), v)| ((bits, UnixKey { policy: id, ..key }), v)));
     let texts = draft.texts.into_iter().enumerate();
     table.names.rules.extend(texts.map(|(index, text)| ((id, index as u16), text)));
+}
+
+/// Which rules on endpoints there are none of.
+fn absent(rules: &Table) -> u8 {
+    let ports = |every: bool| rules.prefixes.keys().any(|(_, key)| (key.port == 0) == every);
+    let found = [
+        (!rules.exact.is_empty(), absent::EXACT),
+        (ports(false), absent::PORTS),
+        (ports(true), absent::EVERY_PORT),
+    ];
+    found.into_iter().filter(|(there, _)| !there).map(|(_, bit)| bit).sum()
 }
 
 /// A change lays the new rules beside the old, so each map must hold twice what is in force.
@@ -116,5 +128,25 @@ fn check_bounds(table: &Table, documents: &Documents, problems: &mut Problems) {
                 "join addresses to prefixes, leave out ports; a port or protocol counts as a rule of its own";
             problems.push(Problem::new(place, what, remedy));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_common::rule::Rule;
+
+    use super::*;
+
+    #[test]
+    fn what_there_is_none_of_need_not_be_looked_for() {
+        let mut rules = Table::default();
+        assert_eq!(absent(&rules), absent::EXACT | absent::PORTS | absent::EVERY_PORT);
+        let key = |port| PrefixKey { policy: 0, port, protocol: 6, _pad: 0, address: [0; 16] };
+        rules.prefixes.insert((96, key(0)), Rule::NONE);
+        assert_eq!(absent(&rules), absent::EXACT | absent::PORTS);
+        rules.prefixes.insert((96, key(443)), Rule::NONE);
+        let exact = ExactKey { policy: 0, port: 443, protocol: 6, _pad: 0, address: [0; 16] };
+        rules.exact.insert(exact, Rule::NONE);
+        assert_eq!(absent(&rules), 0);
     }
 }

@@ -30,20 +30,16 @@ pub struct Draft {
 
 /// The built-in role `unregistered`: observe, everything allowed.
 pub fn built_in() -> Draft {
-    let policy =
-        Policy { id: 0, mode: Mode::Observe as u8, defaults: [Verdict::Allow as u8; 9], _pad: [0; 2] };
+    let defaults = [Verdict::Allow as u8; 9];
+    let policy = Policy { mode: Mode::Observe as u8, defaults, ..Policy::default() };
     Draft { policy, ..Draft::default() }
 }
 
 /// What a role says, with what is wrong with it.
 pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
     let network = &role.spec.network;
-    let policy = Policy {
-        id: 0,
-        mode: role.spec.mode as u8,
-        defaults: defaults(network).map(|v| v as u8),
-        _pad: [0; 2],
-    };
+    let defaults = defaults(network).map(|v| v as u8);
+    let policy = Policy { mode: role.spec.mode as u8, defaults, ..Policy::default() };
     let mut draft = Draft { policy, ..Draft::default() };
     if network.rules.len() > RULES_PER_ROLE_MAX {
         let what = format!("the role has {} rules, at most {RULES_PER_ROLE_MAX}", network.rules.len());

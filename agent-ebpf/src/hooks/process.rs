@@ -2,7 +2,7 @@
 
 pub mod exec;
 pub mod recognise;
-mod suffix;
+pub mod suffix;
 
 use core::mem::MaybeUninit;
 
@@ -148,15 +148,14 @@ fn last_of_process(task: Ptr) -> bool {
     if leader.is_null() {
         return true;
     }
-    let signal: Ptr = kernel::load(task, offset!(task_signal));
-    let alive = kernel::load::<u32>(signal, offset!(signal_live)) != 0;
-    let Some(label) = subject::label_of(leader) else { return !alive };
+    let alive = || kernel::peek::<u32>(kernel::follow(task, offset!(task_signal)), offset!(signal_live)) != 0;
+    let Some(label) = subject::label_of(leader) else { return !alive() };
     if label.threads >= THREADS {
         // SAFETY: a map value, changed atomically only.
         return unsafe { emit::atomic_add(&raw mut label.threads, -1) == THREADS };
     }
     // SAFETY: as above.
-    !alive && unsafe { emit::atomic_add(&raw mut label.threads, 1) == 0 }
+    !alive() && unsafe { emit::atomic_add(&raw mut label.threads, 1) == 0 }
 }
 
 /// A cgroup is born: an agent's by its own name, or by its parent's.
@@ -166,12 +165,12 @@ fn last_of_process(task: Ptr) -> bool {
 pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup: Ptr = ctx.arg::<*const u8>(0);
     // Only the unified hierarchy: ids of a v1 hierarchy are numbers of another space.
-    let root: Ptr = kernel::load(cgroup, offset!(cgroup_root));
-    if kernel::load::<u32>(root, offset!(cgroup_root_hierarchy)) != 0 {
+    let root = kernel::follow(cgroup, offset!(cgroup_root));
+    if kernel::peek::<u32>(root, offset!(cgroup_root_hierarchy)) != 0 {
         return 0;
     }
-    let node: Ptr = kernel::load(cgroup, offset!(cgroup_kn));
-    let id: u64 = kernel::load(node, offset!(kernfs_id));
+    let node = kernel::follow(cgroup, offset!(cgroup_kn));
+    let id: u64 = kernel::peek(node, offset!(kernfs_id));
     let found = match by_name(node) {
         Some(found) => Some(found),
         None => by_path(ctx.arg::<*const u8>(1)),
@@ -179,8 +178,8 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let found = match found {
         Some(found) => Some(found),
         None => {
-            let parent: Ptr = kernel::load(node, offset!(kernfs_parent));
-            let parent_id: u64 = kernel::read(parent, offset!(kernfs_id)).unwrap_or(0);
+            let parent = kernel::follow(node, offset!(kernfs_parent));
+            let parent_id: u64 = kernel::peek(parent, offset!(kernfs_id));
             // SAFETY: entries of a map stay readable for the program's run.
             unsafe { CGROUPS.get(&parent_id) }.map(|parent| parent.found)
         }
@@ -226,7 +225,7 @@ fn tell_cgroup(id: u64, path: Ptr) {
 
 #[inline(always)]
 fn by_name(node: Ptr) -> Option<Match> {
-    let name: Ptr = kernel::load(node, offset!(kernfs_name));
+    let name = kernel::follow(node, offset!(kernfs_name));
     let mut key = CgroupName([0; CGROUP_NAME_BYTES]);
     kernel::read_str((&raw mut key).cast(), CGROUP_NAME_BYTES as u32, name);
     // SAFETY: entries of a map stay readable for the program's run.
@@ -250,10 +249,10 @@ fn by_path(path: Ptr) -> Option<Match> {
 #[btf_tracepoint(function = "cgroup_rmdir")]
 pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup: Ptr = ctx.arg::<*const u8>(0);
-    let root: Ptr = kernel::load(cgroup, offset!(cgroup_root));
-    if kernel::load::<u32>(root, offset!(cgroup_root_hierarchy)) == 0 {
-        let node: Ptr = kernel::load(cgroup, offset!(cgroup_kn));
-        let _ = CGROUPS.remove(&kernel::load::<u64>(node, offset!(kernfs_id)));
+    let root = kernel::follow(cgroup, offset!(cgroup_root));
+    if kernel::peek::<u32>(root, offset!(cgroup_root_hierarchy)) == 0 {
+        let node = kernel::follow(cgroup, offset!(cgroup_kn));
+        let _ = CGROUPS.remove(&kernel::peek::<u64>(node, offset!(kernfs_id)));
     }
     0
 }

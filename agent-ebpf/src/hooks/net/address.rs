@@ -24,6 +24,14 @@ impl Socket {
         }
     }
 
+    /// Whether it is a TCP or UDP socket, as nearly all are, in fewer steps than its class takes.
+    #[inline(always)]
+    pub fn is_common(self) -> bool {
+        (self.family == family::INET || self.family == family::INET6)
+            && (self.kind == kind::STREAM || self.kind == kind::DGRAM)
+            && (self.protocol == 0 || self.protocol == protocol::TCP || self.protocol == protocol::UDP)
+    }
+
     /// What kind of thing is sent through it.
     #[inline(always)]
     pub fn class(self) -> Class {

@@ -30,6 +30,9 @@ pub fn socket_create(ctx: LsmContext) -> i32 {
         return enforce::pass(previous);
     }
     let socket = Socket { family: family as u16, kind: kind as u16, protocol: protocol as u16 };
+    if socket.is_common() {
+        return enforce::pass(previous);
+    }
     let class = socket.class();
     if matches!(class, Class::Endpoint | Class::Unix | Class::Netlink | Class::Vsock) {
         return enforce::pass(previous);

@@ -69,7 +69,7 @@ pub fn control_messages(label: &Label, sk: Ptr, msg: Ptr) -> i32 {
             return 0;
         }
         let here = control.wrapping_add(at as usize);
-        let length = kernel::read::<u64>(here, 0).unwrap_or(0);
+        let length = kernel::peek::<u64>(here, 0);
         let level = kernel::read::<i32>(here, 8).unwrap_or(SOL_IP);
         let kind = kernel::read::<i32>(here, 12).unwrap_or(IP_RETOPTS);
         if routes(level, kind) {

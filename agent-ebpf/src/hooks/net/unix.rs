@@ -180,7 +180,7 @@ fn read_name(scratch: &mut Scratch, to: Ptr) -> Option<u16> {
         (scratch.path.walked_ptr(), scratch.path.walked())
     } else {
         let address = kernel::read_ptr(to, offset!(unix_addr))?;
-        let bytes = kernel::read_u32(address, offset!(unix_address_len)) as usize;
+        let bytes = kernel::peek::<u32>(address, offset!(unix_address_len)) as usize;
         // sun_family comes first.
         (kernel::field(address, offset!(unix_address_name) + 2), bytes.saturating_sub(2))
     };
@@ -203,7 +203,7 @@ fn read_name(scratch: &mut Scratch, to: Ptr) -> Option<u16> {
 #[inline(always)]
 fn listener_pid(sk: Ptr) -> u32 {
     match kernel::read_ptr(sk, offset!(sock_peer_pid)) {
-        Some(pid) => kernel::read_u32(pid, offset!(pid_numbers)),
+        Some(pid) => kernel::peek::<u32>(pid, offset!(pid_numbers)),
         None => 0,
     }
 }

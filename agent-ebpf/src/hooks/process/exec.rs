@@ -37,8 +37,6 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if !kernel::in_scope() {
         return 0;
     }
-    let script = kernel::load::<usize>(bprm, offset!(bprm_filename))
-        != kernel::load::<usize>(bprm, offset!(bprm_interp));
     let label = match subject::current() {
         Some(label) => label,
         // It ran before the daemon and is being labelled from /proc, with its lineage, which an exec must not cut.
@@ -65,6 +63,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
             let _ = TASKS.remove(&before);
         }
         label.pending_agent = 0;
+        let script = is_script(bprm);
         if let Some(found) = without_lsm(bprm, script) {
             let how = if script { Recognised::Script } else { Recognised::Exe };
             recognise::note(label, &found, how);
@@ -75,7 +74,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if emit::recorded(label.origin, record::EXEC) {
         match emit::acquire() {
             Some(scratch) => {
-                tell(scratch, task, bprm, script, label, parent_instance, how, entry);
+                tell(scratch, task, bprm, label, parent_instance, how, entry);
                 emit::release(scratch);
             }
             None => emit::lose(Kind::Exec, label.instance),
@@ -84,20 +83,26 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Whether the file given to execve is a script, and what runs its interpreter.
+#[inline(always)]
+fn is_script(bprm: Ptr) -> bool {
+    kernel::load::<usize>(bprm, offset!(bprm_filename)) != kernel::load::<usize>(bprm, offset!(bprm_interp))
+}
+
 /// Recognition where no hook sees each stage: the file that runs, or for a script the path given to execve.
 #[inline(always)]
 fn without_lsm(bprm: Ptr, script: bool) -> Option<Match> {
     if !script {
-        return recognise::file(kernel::load(bprm, offset!(bprm_file)));
+        return recognise::file(kernel::follow(bprm, offset!(bprm_file)));
     }
     let scratch = emit::acquire()?;
     let name: Ptr = kernel::load(bprm, offset!(bprm_filename));
     let bytes = kernel::read_str(scratch.path.bytes.as_mut_ptr(), limits::PATH_BYTES_MAX as u32, name);
-    let found = recognise::text(&mut scratch.path, bytes);
+    let found = recognise::text(scratch, bytes);
     emit::release(scratch);
     match found {
         Some(found) => Some(found),
-        None => recognise::file(kernel::load(bprm, offset!(bprm_file))),
+        None => recognise::file(kernel::follow(bprm, offset!(bprm_file))),
     }
 }
 
@@ -236,48 +241,55 @@ fn next_exec_id() -> u64 {
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one caller; a struct would only be unpacked again")]
 fn tell(
     scratch: &mut Scratch,
     task: Ptr,
     bprm: Ptr,
-    script: bool,
     label: &Label,
     parent_instance: u64,
     how: Recognised,
     entry: u16,
 ) {
-    let file: Ptr = kernel::load(bprm, offset!(bprm_file));
+    let file = kernel::follow(bprm, offset!(bprm_file));
+    let (how, entry) = (scratch.forget(how as usize) as u8, scratch.forget(usize::from(entry)) as u16);
     let exec = &mut scratch.exec;
     subject::describe(&mut exec.header.subject, label);
     exec.file = kernel::file_key(file);
-    exec.parent_instance = if how as u8 == Recognised::No as u8 { 0 } else { parent_instance };
-    exec.recognised = how as u8;
+    exec.parent_instance = if how == Recognised::No as u8 { 0 } else { parent_instance };
+    exec.recognised = how;
     exec.entry = entry;
     exec._pad = 0;
     exec.flags = 0;
     describe_task(exec, task);
 
-    let mut at = 0;
     scratch.path.walk(kernel::field(file, offset!(file_path)));
-    (exec.exe, at) = path::append(&mut scratch.text, at, &mut scratch.path);
-    let inode: Ptr = kernel::load(file, offset!(file_inode));
-    if kernel::load::<u32>(inode, offset!(inode_nlink)) == 0 {
-        exec.flags |= exec_flags::NAMELESS;
-        exec.exe.flags |= text_flags::DELETED;
+    let (exe, at) = path::append(&mut scratch.text, 0, &mut scratch.path);
+    scratch.exec.exe = exe;
+    let at = scratch.forget(at);
+    if kernel::is_nameless(file) {
+        scratch.exec.flags |= exec_flags::NAMELESS;
+        scratch.exec.exe.flags |= text_flags::DELETED;
     }
-    exec.script = Text::default();
-    if script {
-        (exec.script, at) = script_path(&mut scratch.text, at, &mut scratch.path, bprm);
-    }
-    exec.argv = Text::default();
-    if emit::recorded(label.origin, record::ARGV) {
-        (exec.argv, at) = argv(&mut scratch.text, at, &mut scratch.path, task);
-    }
-    let fs: Ptr = kernel::load(task, offset!(task_fs));
+    let (script, at) = if is_script(bprm) {
+        script_path(&mut scratch.text, at, &mut scratch.path, bprm)
+    } else {
+        (Text::default(), at)
+    };
+    scratch.exec.script = script;
+    let at = scratch.forget(at);
+    let (argv, at) = if emit::recorded(label.origin, record::ARGV) {
+        argv(&mut scratch.text, at, &mut scratch.path, task)
+    } else {
+        (Text::default(), at)
+    };
+    scratch.exec.argv = argv;
+    let at = scratch.forget(at);
+    let fs = kernel::follow(task, offset!(task_fs));
     scratch.path.walk(kernel::field(fs, offset!(fs_pwd)));
-    (exec.cwd, at) = path::append(&mut scratch.text, at, &mut scratch.path);
+    let (cwd, at) = path::append(&mut scratch.text, at, &mut scratch.path);
+    scratch.exec.cwd = cwd;
 
+    let exec = &mut scratch.exec;
     let bytes = size_of::<Exec>() + (path::opaque(at) & 0xfff);
     emit::head(&mut exec.header, Kind::Exec, bytes);
     emit::submit((&raw const *exec).cast(), bytes, Kind::Exec, label);
@@ -285,33 +297,33 @@ fn tell(
 
 #[inline(always)]
 fn describe_task(exec: &mut Exec, task: Ptr) {
-    let cred: Ptr = kernel::load(task, offset!(task_cred));
-    exec.gid = kernel::read_u32(cred, offset!(cred_gid));
-    exec.euid = kernel::read_u32(cred, offset!(cred_euid));
-    exec.egid = kernel::read_u32(cred, offset!(cred_egid));
+    let cred = kernel::follow(task, offset!(task_cred));
+    exec.gid = kernel::peek::<u32>(cred, offset!(cred_gid));
+    exec.euid = kernel::peek::<u32>(cred, offset!(cred_euid));
+    exec.egid = kernel::peek::<u32>(cred, offset!(cred_egid));
     if exec.euid != exec.header.subject.uid || exec.egid != exec.gid {
         exec.flags |= exec_flags::SETID;
     }
     exec.session_id = kernel::load(task, offset!(task_sessionid));
-    let parent: Ptr = kernel::load(task, offset!(task_real_parent));
-    exec.ppid = kernel::read_u32(parent, offset!(task_tgid));
-    let signal: Ptr = kernel::load(task, offset!(task_signal));
+    let parent = kernel::follow(task, offset!(task_real_parent));
+    exec.ppid = kernel::peek::<u32>(parent, offset!(task_tgid));
+    let signal = kernel::follow(task, offset!(task_signal));
     exec.tty = match kernel::read_ptr(signal, offset!(signal_tty)) {
         Some(tty) => {
-            let driver = kernel::read_ptr(tty, offset!(tty_driver)).unwrap_or_default();
-            let minor = kernel::read_u32(driver, offset!(driver_minor_start))
-                + kernel::read_u32(tty, offset!(tty_index));
-            (kernel::read_u32(driver, offset!(driver_major)) << 20) | (minor & 0xf_ffff)
+            let driver = kernel::follow(tty, offset!(tty_driver));
+            let minor = kernel::peek::<u32>(driver, offset!(driver_minor_start))
+                + kernel::peek::<u32>(tty, offset!(tty_index));
+            (kernel::peek::<u32>(driver, offset!(driver_major)) << 20) | (minor & 0xf_ffff)
         }
         None => 0,
     };
-    let ns: Ptr = kernel::load(task, offset!(task_nsproxy));
-    let user_ns = kernel::read_ptr(cred, offset!(cred_user_ns)).unwrap_or_default();
+    let ns = kernel::follow(task, offset!(task_nsproxy));
+    let user_ns = kernel::follow(cred, offset!(cred_user_ns));
     exec.namespaces = Namespaces {
         mnt: kernel::namespace(ns, offset!(nsproxy_mnt), offset!(mnt_ns_inum)),
         pid: pid_namespace(task),
         net: kernel::namespace(ns, offset!(nsproxy_net), offset!(net_ns_inum)),
-        user: kernel::read_u32(user_ns, offset!(user_ns_inum)),
+        user: kernel::peek::<u32>(user_ns, offset!(user_ns_inum)),
         uts: kernel::namespace(ns, offset!(nsproxy_uts), offset!(uts_ns_inum)),
         ipc: kernel::namespace(ns, offset!(nsproxy_ipc), offset!(ipc_ns_inum)),
         cgroup: kernel::namespace(ns, offset!(nsproxy_cgroup), offset!(cgroup_ns_inum)),
@@ -322,8 +334,8 @@ fn describe_task(exec: &mut Exec, task: Ptr) {
 /// As task_active_pid_ns(): the namespace of the innermost number of `thread_pid`.
 #[inline(always)]
 fn pid_namespace(task: Ptr) -> u32 {
-    let Some(pid) = kernel::read_ptr(task, offset!(task_thread_pid)) else { return 0 };
-    let level = kernel::read_u32(pid, offset!(pid_level)) as usize & 0x1f;
+    let pid = kernel::follow(task, offset!(task_thread_pid));
+    let level = kernel::peek::<u32>(pid, offset!(pid_level)) as usize & 0x1f;
     let upid = kernel::field(pid, offset!(pid_numbers) + level * kernel::upid_bytes());
     kernel::namespace(upid, offset!(upid_ns), offset!(pid_ns_inum))
 }
@@ -348,9 +360,9 @@ fn script_path(
 /// argv as the kernel has just laid it out in the new image, before its first instruction can change it.
 #[inline(always)]
 fn argv(text: &mut [u8; emit::TEXT_BUFFER], at: usize, buffer: &mut path::Path, task: Ptr) -> (Text, usize) {
-    let mm: Ptr = kernel::load(task, offset!(task_mm));
-    let start: u64 = kernel::load(mm, offset!(mm_arg_start));
-    let end: u64 = kernel::load(mm, offset!(mm_arg_end));
+    let mm = kernel::follow(task, offset!(task_mm));
+    let start: u64 = kernel::peek(mm, offset!(mm_arg_start));
+    let end: u64 = kernel::peek(mm, offset!(mm_arg_end));
     let whole = end.wrapping_sub(start) as usize;
     let (mut kept, mut hash, mut flags) = (whole, 0, text_flags::UNHASHED);
     if whole > limits::ARGV_BYTES_KEPT {

@@ -14,10 +14,10 @@ use aya_ebpf::{
 
 use super::suffix;
 use crate::{
-    emit, enforce,
+    emit::{self, Scratch},
+    enforce,
     kernel::{self, Ptr, offset},
     maps::{BASENAMES, CGROUP_NAMES, CGROUPS, FILES, INSTANCES, PATHS},
-    path::Path,
     subject,
 };
 
@@ -40,7 +40,7 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
         label.pending_how = Recognised::Script as u8;
         return enforce::pass(previous);
     }
-    if let Some(found) = file(kernel::load(bprm, offset!(bprm_file))) {
+    if let Some(found) = file(kernel::follow(bprm, offset!(bprm_file))) {
         note(label, &found, Recognised::Exe);
     }
     enforce::pass(previous)
@@ -80,16 +80,15 @@ fn named(file: Ptr) -> Option<Match> {
     {
         return Some(*found);
     }
-    let dentry: Ptr = kernel::load(kernel::field(file, offset!(file_path)), offset!(path_dentry));
-    let name: Ptr = kernel::load(dentry, offset!(dentry_name));
+    let dentry = kernel::follow(kernel::field(file, offset!(file_path)), offset!(path_dentry));
+    let name = kernel::follow(dentry, offset!(dentry_name));
     let mut room = MaybeUninit::uninit();
     // SAFETY: as above.
     unsafe { BASENAMES.get(basename(name, &mut room)) }?;
     if !in_host_mounts() {
         return None;
     }
-    let inode: Ptr = kernel::load(file, offset!(file_inode));
-    if kernel::load::<u32>(inode, offset!(inode_nlink)) == 0 {
+    if kernel::is_nameless(file) {
         return None;
     }
     let scratch = emit::acquire()?;
@@ -106,16 +105,17 @@ fn by_hash(hash: u64) -> Option<Match> {
     unsafe { PATHS.get(&hash) }.copied()
 }
 
-/// The agent at a path as it was given to execve, which lies in the first `bytes` bytes of `path`.
+/// The agent at a path as it was given to execve, which lies in the first `bytes` bytes of the scratch's
+/// `path`.
 #[inline(always)]
-pub fn text(path: &mut Path, bytes: usize) -> Option<Match> {
+pub fn text(scratch: &mut Scratch, bytes: usize) -> Option<Match> {
     if in_host_mounts()
-        && let Some(found) = by_hash(path.hash_prefix(bytes))
+        && let Some(found) = by_hash(scratch.path.hash_prefix(bytes))
     {
         return Some(found);
     }
     let mut found = Match::default();
-    if suffix::of_text(path, bytes, &mut found) { Some(found) } else { None }
+    if suffix::of_text(&mut scratch.walk, &mut scratch.path, bytes, &mut found) { Some(found) } else { None }
 }
 
 #[inline(always)]
@@ -133,7 +133,7 @@ fn basename(name: Ptr, room: &mut MaybeUninit<[u64; limits::BASENAME_BYTES / 8]>
 /// namespace chooses what lies there.
 #[inline(always)]
 fn in_host_mounts() -> bool {
-    let nsproxy: Ptr = kernel::load(subject::task(), offset!(task_nsproxy));
+    let nsproxy = kernel::follow(subject::task(), offset!(task_nsproxy));
     kernel::namespace(nsproxy, offset!(nsproxy_mnt), offset!(mnt_ns_inum)) == kernel::host_mnt_ns()
 }
 
@@ -148,10 +148,10 @@ pub enum ByCgroup {
 /// The agent that the current task's cgroup is by its own name. In a scratch: the key is a quarter of the stack.
 #[inline(always)]
 fn by_own_name() -> Option<Match> {
-    let css_set: Ptr = kernel::load(subject::task(), offset!(task_cgroups));
-    let cgroup = kernel::read_ptr(css_set, offset!(css_set_dfl_cgrp))?;
-    let node = kernel::read_ptr(cgroup, offset!(cgroup_kn))?;
-    let name = kernel::read_ptr(node, offset!(kernfs_name))?;
+    let css_set = kernel::follow(subject::task(), offset!(task_cgroups));
+    let cgroup = kernel::follow(css_set, offset!(css_set_dfl_cgrp));
+    let node = kernel::follow(cgroup, offset!(cgroup_kn));
+    let name = kernel::follow(node, offset!(kernfs_name));
     let scratch = emit::acquire()?;
     let key: *mut CgroupName = scratch.text.as_mut_ptr().cast();
     // SAFETY: the text is longer than a name, and bytes have no alignment.

@@ -7,13 +7,14 @@ use agent_common::{
 };
 
 use crate::{
+    emit,
     kernel::{self, Ptr, offset},
     maps::SUFFIXES,
     path::Path,
 };
 
 /// Components, and mounts that are crossed between them.
-const STEPS_MAX: usize = SUFFIX_DEPTH_MAX + 4;
+const STEPS_MAX: u32 = SUFFIX_DEPTH_MAX as u32 + 4;
 
 /// The agent that an open file is by the end of its path, in whatever mount namespace. `found` is written to when
 /// there is one.
@@ -23,45 +24,51 @@ pub fn of_file(file: Ptr, found: &mut Match) -> bool {
     if !is_worth_a_walk(path) {
         return false;
     }
-    let mut walk = Walk::START;
-    let mut dentry: usize = kernel::load(path, offset!(path_dentry));
-    let vfsmount: usize = kernel::load(path, offset!(path_mnt));
-    let mut mount = vfsmount.wrapping_sub(offset!(mount_mnt));
-    for _ in 0..STEPS_MAX {
-        let root = offset!(mount_mnt) + offset!(vfsmount_root);
-        let root = kernel::read::<usize>(mount as Ptr, root).unwrap_or(0);
-        let parent = kernel::read::<usize>(dentry as Ptr, offset!(dentry_parent)).unwrap_or(0);
-        if dentry == root || dentry == parent {
-            let above = kernel::read::<usize>(mount as Ptr, offset!(mount_parent)).unwrap_or(0);
-            if above == 0 || above == mount {
-                break;
-            }
-            dentry = kernel::read::<usize>(mount as Ptr, offset!(mount_mountpoint)).unwrap_or(0);
-            mount = above;
-            continue;
-        }
-        let name = kernel::read::<usize>(dentry as Ptr, offset!(dentry_name)).unwrap_or(0);
-        walk.key.name = [0; SUFFIX_NAME_BYTES];
-        if (kernel::read_u32(dentry as Ptr, offset!(dentry_len)) as usize) < SUFFIX_NAME_BYTES {
-            kernel::read_str(walk.key.name.as_mut_ptr(), SUFFIX_NAME_BYTES as u32, name as Ptr);
-        }
-        if !walk.step() {
-            break;
-        }
-        dentry = parent;
-    }
-    walk.tell(found)
+    let Some(scratch) = emit::acquire() else { return false };
+    let walk = &mut scratch.walk;
+    walk.begin();
+    walk.dentry = kernel::peek(path, offset!(path_dentry));
+    walk.mount = kernel::peek::<usize>(path, offset!(path_mnt)).wrapping_sub(offset!(mount_mnt));
+    kernel::repeat(STEPS_MAX, up, &mut (&raw mut *walk));
+    let told = walk.tell(found);
+    emit::release(scratch);
+    told
 }
 
-/// What every exec pays: whether a pattern ends in the file's name, or in any name below its directory's. Pointers
-/// keep their types here, which spares the helper calls of the walk.
+/// One component, or one mount, towards the root. A callback, which the verifier looks at once: a loop it would follow
+/// through every combination of its branches.
+extern "C" fn up(_step: u64, walk: *mut *mut Walk) -> u64 {
+    // SAFETY: `repeat` hands over a pointer to a live walk.
+    let walk = unsafe { &mut **walk };
+    let (dentry, mount) = (walk.dentry as Ptr, walk.mount as Ptr);
+    let root = kernel::peek::<usize>(mount, offset!(mount_mnt) + offset!(vfsmount_root));
+    let parent = kernel::peek::<usize>(dentry, offset!(dentry_parent));
+    if walk.dentry == root || walk.dentry == parent {
+        let above = kernel::peek::<usize>(mount, offset!(mount_parent));
+        if above == 0 || above == walk.mount {
+            return 1;
+        }
+        walk.dentry = kernel::peek::<usize>(mount, offset!(mount_mountpoint));
+        walk.mount = above;
+        return 0;
+    }
+    let name = kernel::peek::<usize>(dentry, offset!(dentry_name));
+    walk.key.name = [0; SUFFIX_NAME_BYTES];
+    if (kernel::peek::<u32>(dentry, offset!(dentry_len)) as usize) < SUFFIX_NAME_BYTES {
+        kernel::read_str(walk.key.name.as_mut_ptr(), SUFFIX_NAME_BYTES as u32, name as Ptr);
+    }
+    walk.dentry = parent;
+    u64::from(!walk.step())
+}
+
+/// What every exec pays: whether a pattern ends in the file's name, or in any name below its directory's.
 #[inline(always)]
 fn is_worth_a_walk(path: Ptr) -> bool {
-    let dentry: Ptr = kernel::load(path, offset!(path_dentry));
-    let mount: Ptr = kernel::load(path, offset!(path_mnt));
-    let root: usize = kernel::load(mount, offset!(vfsmount_root));
-    let parent: Ptr = kernel::load(dentry, offset!(dentry_parent));
-    if dentry as usize == root || parent as usize == root {
+    let dentry = kernel::follow(path, offset!(path_dentry));
+    let mount = kernel::follow(path, offset!(path_mnt));
+    let root = kernel::follow(mount, offset!(vfsmount_root));
+    let parent = kernel::follow(dentry, offset!(dentry_parent));
+    if dentry == root || parent == root {
         // One of the names is that of the mount's place.
         return true;
     }
@@ -80,14 +87,14 @@ fn is_worth_a_walk(path: Ptr) -> bool {
 /// A name that is cut begins a walk at worst, which looks at its length.
 #[inline(always)]
 fn read_name(key: &mut SuffixKey, dentry: Ptr) {
-    let name: Ptr = kernel::load(dentry, offset!(dentry_name));
+    let name = kernel::follow(dentry, offset!(dentry_name));
     kernel::read_str(key.name.as_mut_ptr(), SUFFIX_NAME_BYTES as u32, name);
 }
 
 /// The same of a path as it was given to execve, which lies in the first `bytes` bytes of `path`.
 #[inline(always)]
-pub fn of_text(path: &mut Path, bytes: usize, found: &mut Match) -> bool {
-    let mut walk = Walk::START;
+pub fn of_text(walk: &mut Walk, path: &mut Path, bytes: usize, found: &mut Match) -> bool {
+    walk.begin();
     path.walk_text_from_end(bytes);
     for _ in 0..SUFFIX_DEPTH_MAX {
         walk.key.name = [0; SUFFIX_NAME_BYTES];
@@ -98,7 +105,12 @@ pub fn of_text(path: &mut Path, bytes: usize, found: &mut Match) -> bool {
     walk.tell(found)
 }
 
-struct Walk {
+/// How far a walk has come. In a scratch, for the reason that `Path` gives.
+#[repr(C)]
+pub struct Walk {
+    /// Where the next step looks: struct dentry and struct mount.
+    dentry: usize,
+    mount: usize,
     key: SuffixKey,
     /// Whether this state has a step for every name.
     any: u32,
@@ -106,11 +118,10 @@ struct Walk {
 }
 
 impl Walk {
-    const START: Self = Self {
-        key: SuffixKey { state: 0, name: [0; SUFFIX_NAME_BYTES] },
-        any: 1,
-        found: Match { agent: 0, role: 0, entry: 0, flags: 0, generation: 0 },
-    };
+    #[inline(always)]
+    fn begin(&mut self) {
+        (self.key.state, self.any, self.found.agent) = (0, 1, 0);
+    }
 
     /// Takes the component whose name is in the key; whether a longer end may be known. An empty name is one that is
     /// too long to be a step of its own.
