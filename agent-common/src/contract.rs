@@ -6,15 +6,15 @@
 use crate::{
     event::{COUNTERS, KINDS},
     identity::{
-        Basename, CgroupAgent, CgroupName, FileKey, HASH_START, Instance, Label, Match, Owner, Seed, Share,
-        SuffixKey, SuffixStep, hash_step,
+        Basename, CgroupAgent, CgroupName, FileKey, HASH_START, Instance, Label, Match, Owner, PathKey, Seed,
+        Share, SuffixKey, SuffixStep, hash_step,
     },
     limits,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 
 /// Raise it when a field changes its meaning and no size does.
-const REVISION: usize = 1;
+const REVISION: usize = 2;
 
 /// One number for all that follows.
 pub const CONTRACT: u64 = hash(&[
@@ -27,6 +27,7 @@ pub const CONTRACT: u64 = hash(&[
     size_of::<FileKey>(),
     size_of::<Basename>(),
     size_of::<CgroupName>(),
+    size_of::<PathKey>(),
     size_of::<CgroupAgent>(),
     size_of::<SuffixKey>(),
     size_of::<SuffixStep>(),

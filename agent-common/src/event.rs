@@ -51,6 +51,8 @@ vocabulary! {
         OverShare = 13 => "events_over_share",
         /// Live cgroups of agents that found the table full and are known by their own name alone.
         CgroupTableFull = 14 => "cgroup_table_full",
+        /// Times that all work areas of a CPU were in use by programs that were preempted.
+        WorkAreasBusy = 15 => "work_areas_busy",
     }
 }
 

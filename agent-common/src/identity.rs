@@ -117,6 +117,8 @@ pub const THREADS: u64 = 1 << 32;
 pub struct Instance {
     /// The instance that started it, 0 for none.
     pub parent: u64,
+    /// The first instance of its tree, itself where none has started it: a tree holds one share of the ring buffer.
+    pub root: u64,
     /// Start of its first image, ns since boot (CLOCK_BOOTTIME).
     pub started_ns: u64,
     /// Live processes that carry its id. At 0 the kernel side removes the entry.
@@ -136,7 +138,7 @@ pub struct Instance {
     pub how: u8,
     pub _pad: [u8; 5],
 }
-const _: () = assert!(size_of::<Instance>() == 80);
+const _: () = assert!(size_of::<Instance>() == 96);
 
 /// How much of the ring buffer one instance holds: what it has handed over and nobody has read yet. Counted in windows,
 /// so that reading need not be told: when the reader has passed where a window began, all before it is read.
@@ -149,11 +151,13 @@ pub struct Share {
     pub used: u64,
     /// Bytes handed over in the window before it.
     pub before: u64,
+    /// The producer position behind the last of them.
+    pub last: u64,
 }
 
 impl Share {
     /// Nothing handed over.
-    pub const NONE: Self = Self { began: 0, used: 0, before: 0 };
+    pub const NONE: Self = Self { began: 0, used: 0, before: 0, last: 0 };
 }
 
 /// A file, as the kernel names it: `inode.i_sb.s_dev`, `i_ino`, `i_generation`.
@@ -201,6 +205,24 @@ pub struct Owner {
     pub exec_id: u64,
     pub pid: u32,
     pub origin: u32,
+}
+
+/// A whole path that is an agent, zero padded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct PathKey(pub [u8; crate::limits::PATH_KEY_BYTES]);
+
+impl PathKey {
+    /// Bytes of the longest path that has a key.
+    pub const LONGEST: usize = crate::limits::PATH_KEY_BYTES - 2;
+
+    /// The key of a path; `None` for one that is too long.
+    #[must_use]
+    pub fn of(path: &[u8]) -> Option<Self> {
+        let mut key = [0; crate::limits::PATH_KEY_BYTES];
+        (path.len() <= Self::LONGEST).then(|| key[..path.len()].copy_from_slice(path))?;
+        Some(Self(key))
+    }
 }
 
 /// Bits of [`Match::flags`].

@@ -47,6 +47,9 @@ pub const RING_BYTES_UNSHARED: u32 = RING_BYTES / 8;
 
 /// A path as the kernel's own limit has it (PATH_MAX).
 pub const PATH_BYTES_MAX: usize = 4096;
+/// Bytes of a path in `PATHS` and `CGROUP_PATHS`, which hold it whole: a hash could be met by a path that somebody made
+/// for it. The longest such path has two bytes less: one that a string read has cut looks one byte longer.
+pub const PATH_KEY_BYTES: usize = 256;
 /// Bytes of a path that an event carries; a longer one is marked `truncated` and carries the hash of the whole.
 pub const PATH_BYTES_KEPT: usize = 512;
 /// Bytes of argv that an event carries; see `PATH_BYTES_KEPT`.

@@ -96,6 +96,9 @@ impl Kernel {
         let programs = attach::prepare(options, config.pin_dir.as_deref())?;
         let mut maps = programs.maps()?;
         let maps = &mut maps;
+        let since_boot_us = microseconds_since_boot()?;
+        // Ids that new maps give must not be those that former ones gave since the boot.
+        raw::Counts::take(maps, "EXEC_IDS")?.begin_at(0, since_boot_us)?;
         let mut kernel = Self {
             tables: tables::Tables::take(maps)?,
             labels: raw::TaskStorage::take(maps, "LABELS")?,
@@ -112,7 +115,7 @@ impl Kernel {
             scope: scope_below(options)?,
             found_running: BTreeSet::new(),
             // Instances that this gives numbers to must not share them with those of a daemon before this one.
-            next_seed: microseconds_since_boot()?,
+            next_seed: since_boot_us,
             programs,
         };
         let instances = kernel.instances.entries();
@@ -231,12 +234,25 @@ impl Kernel {
                 break;
             }
             for running in found {
-                if let Some(instance) = running.begins {
-                    self.instances.put(running.seed.label.instance, instance)?;
-                    self.found_running.insert(running.seed.label.instance);
+                let instance = running.seed.label.instance;
+                if let Some(begun) = running.begins {
+                    self.instances.put(instance, Instance { root: instance, ..begun })?;
+                    self.found_running.insert(instance);
                 }
                 self.seeds.put(running.pid, running.seed)?;
-                if running.seed.label.instance != 0 {
+                // An exec before this was not seen, since the process had no label; one after it is.
+                if !running.is_as_seen() {
+                    self.seeds.remove(running.pid)?;
+                    if running.begins.is_some() {
+                        self.instances.remove(instance)?;
+                        self.found_running.remove(&instance);
+                    }
+                    continue;
+                }
+                if let Some(cgroup) = running.container {
+                    self.tables.note_container(cgroup, instance)?;
+                }
+                if instance != 0 {
                     agents.push(running);
                 }
             }

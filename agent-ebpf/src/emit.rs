@@ -8,7 +8,7 @@ use core::{
 
 use agent_common::{
     event::{Counter, Header, Kind, VERSION, net::Unix, process::Exec},
-    identity::Label,
+    identity::{Label, PathKey},
     limits,
     rule::UnixKey,
 };
@@ -60,6 +60,17 @@ impl Scratch {
         }
     }
 
+    /// Room for a path as a key, zeroed; where texts are put together otherwise.
+    #[inline(always)]
+    pub fn path_key(&mut self) -> &mut PathKey {
+        let key: *mut PathKey = self.text.as_mut_ptr().cast();
+        // SAFETY: the texts' room is larger than a key, and bytes have no alignment.
+        unsafe {
+            *key = PathKey([0; limits::PATH_KEY_BYTES]);
+            &mut *key
+        }
+    }
+
     /// Room for an event that is shorter than `exec`, with its end at `text`.
     #[inline(always)]
     pub fn before_text<T>(&mut self) -> &mut T {
@@ -87,6 +98,7 @@ pub fn acquire() -> Option<&'static mut Scratch> {
             unsafe { atomic_add(&raw mut (*scratch).busy, -1) };
         }
     }
+    count(Counter::WorkAreasBusy);
     None
 }
 
@@ -156,7 +168,10 @@ fn has_room(label: &Label, bytes: u64) -> bool {
 
 #[inline(never)]
 fn within_share(label: &Label, bytes: u64, free: u64) -> bool {
-    let share = match INSTANCES.get_ptr_mut(&label.instance) {
+    // A tree of instances holds one share, that of its first while that lives.
+    // SAFETY: entries of a map stay readable for the program's run.
+    let root = unsafe { INSTANCES.get(&label.instance) }.map_or(0, |instance| instance.root);
+    let share = match INSTANCES.get_ptr_mut(&root) {
         // SAFETY: the entry outlives the program run.
         Some(instance) => unsafe { &raw mut (*instance).share },
         None => match SHARES.get_ptr_mut(u32::from(label.origin) & 3) {
@@ -167,17 +182,19 @@ fn within_share(label: &Label, bytes: u64, free: u64) -> bool {
     // SAFETY: `share` lies in a map value; its words are read one by one and changed atomically.
     unsafe {
         let began = read_volatile(&raw const (*share).began);
-        if query(BPF_RB_CONS_POS) >= began
-            && atomic_replace(&raw mut (*share).began, began, query(BPF_RB_PROD_POS))
-        {
+        let (read, produced) = (query(BPF_RB_CONS_POS), query(BPF_RB_PROD_POS));
+        if read >= began && atomic_replace(&raw mut (*share).began, began, produced) {
             let used = atomic_take(&raw mut (*share).used);
-            write_volatile(&raw mut (*share).before, used);
+            // All that it handed over then may have been read since.
+            let gone = read >= read_volatile(&raw const (*share).last);
+            write_volatile(&raw mut (*share).before, if gone { 0 } else { used });
         }
         let held = read_volatile(&raw const (*share).used) + read_volatile(&raw const (*share).before);
         if held + bytes > free {
             return false;
         }
         atomic_add(&raw mut (*share).used, bytes as i64);
+        write_volatile(&raw mut (*share).last, produced + bytes);
     }
     true
 }

@@ -8,8 +8,8 @@ use core::ffi::c_void;
 use agent_common::{
     event::{COUNTERS as COUNTER_SLOTS, KINDS},
     identity::{
-        Basename, CgroupAgent, CgroupName, FileKey, Instance, Label, Match, Owner, Seed, Share, SuffixKey,
-        SuffixStep,
+        Basename, CgroupAgent, CgroupName, FileKey, Instance, Label, Match, Owner, PathKey, Seed, Share,
+        SuffixKey, SuffixStep,
     },
     limits,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
@@ -91,9 +91,9 @@ pub static FILES: HashMap<FileKey, Match> = HashMap::with_max_entries(limits::FI
 #[map]
 pub static BASENAMES: HashMap<Basename, u32> =
     HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
-/// Hashes of whole paths, in the host's mount namespace, that are agents: a replaced file is known at once.
+/// Whole paths, in the host's mount namespace, that are agents: a replaced file is known at once.
 #[map]
-pub static PATHS: HashMap<u64, Match> = HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
+pub static PATHS: HashMap<PathKey, Match> = HashMap::with_max_entries(limits::PATHS_MAX, BPF_F_NO_PREALLOC);
 /// Steps of path patterns that are agents, from the end of a path upwards.
 #[map]
 pub static SUFFIXES: HashMap<SuffixKey, SuffixStep> =
@@ -102,9 +102,9 @@ pub static SUFFIXES: HashMap<SuffixKey, SuffixStep> =
 #[map]
 pub static CGROUP_NAMES: HashMap<CgroupName, Match> =
     HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
-/// Hashes of whole cgroup paths that are agents.
+/// Whole cgroup paths that are agents.
 #[map]
-pub static CGROUP_PATHS: HashMap<u64, Match> =
+pub static CGROUP_PATHS: HashMap<PathKey, Match> =
     HashMap::with_max_entries(limits::CGROUPS_MAX, BPF_F_NO_PREALLOC);
 /// Live cgroups that are agents, by id; children inherit. Written here at birth, by the daemon for older ones.
 #[map]
@@ -117,9 +117,10 @@ pub static RUNS: HashMap<u32, Match> = HashMap::with_max_entries(limits::RUNS_MA
 /// Labels of processes that ran before the daemon, by process id.
 #[map]
 pub static SEEDS: HashMap<u32, Seed> = HashMap::with_max_entries(limits::SEEDS_MAX, BPF_F_NO_PREALLOC);
-/// Agents' and people's tasks by thread id, for cgroup hooks, which have no task storage.
+/// Tasks that cgroup hooks have to know, which have no task storage: by the address of the task, since a thread that
+/// executes a program takes another's id.
 #[map]
-pub static TASKS: HashMap<u32, Label> = HashMap::with_max_entries(limits::TASKS_MAX, BPF_F_NO_PREALLOC);
+pub static TASKS: HashMap<u64, Label> = HashMap::with_max_entries(limits::TASKS_MAX, BPF_F_NO_PREALLOC);
 
 /// What is recorded per origin: bits of `event::record`.
 #[map]

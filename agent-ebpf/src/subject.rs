@@ -6,8 +6,8 @@ use core::{
 };
 
 use agent_common::{
-    event::{Counter, Subject},
-    identity::{Label, Origin, UNREGISTERED_ROLE, evidence},
+    event::{Counter, Subject, record},
+    identity::{Label, Origin, Seed, UNREGISTERED_ROLE, evidence},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
@@ -59,12 +59,11 @@ pub fn agent() -> Option<&'static mut Label> {
 #[inline(always)]
 pub fn give(task: Ptr, label: &mut Label) -> Option<&'static mut Label> {
     let given = storage(task, label, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE));
+    note(label, task);
     if given.is_some() {
-        let tid = kernel::load::<u32>(task, offset!(task_pid));
-        if tid == kernel::load::<u32>(task, offset!(task_tgid)) {
+        if kernel::load::<u32>(task, offset!(task_pid)) == kernel::load::<u32>(task, offset!(task_tgid)) {
             join(label);
         }
-        note(label, tid);
     } else {
         emit::count(Counter::LabelFailed);
     }
@@ -83,24 +82,36 @@ pub fn join(label: &Label) {
     }
 }
 
-/// Whether the cgroup hooks have to know a task with this label: an agent's, to judge it; a person's, to record it.
+/// Notes a task for the cgroup hooks if they have to know it: an agent's, to judge it; one whose connects are recorded,
+/// to tell them.
 #[inline(always)]
-pub fn noted(label: &Label) -> bool {
-    kernel::cgroup_mode() && (label.instance != 0 || label.origin == Origin::Human as u8)
-}
-
-/// Notes a task for the cgroup hooks.
-#[inline(always)]
-pub fn note(label: &Label, tid: u32) {
-    if !noted(label) || TASKS.insert(&tid, label, u64::from(BPF_ANY)).is_ok() {
+pub fn note(label: &Label, task: Ptr) {
+    if !kernel::cgroup_mode() || label.instance == 0 && !emit::recorded(label.origin, record::NET) {
+        return;
+    }
+    let key = task as u64;
+    if TASKS.insert(&key, label, u64::from(BPF_ANY)).is_ok() {
         return;
     }
     emit::count(Counter::TaskTableFull);
-    // Nothing is refused to people and to agents that nobody registered.
-    if label.instance != 0 && label.role != UNREGISTERED_ROLE {
-        // The cgroup hooks would not know it for an agent's: it, or who bore it, ends here instead.
-        // SAFETY: takes a signal number, for the current task.
-        unsafe { bpf_send_signal(SIGKILL) };
+    // Nothing is refused to those outside and to agents that nobody registered.
+    if label.instance == 0 || label.role == UNREGISTERED_ROLE {
+        return;
+    }
+    // The cgroup hooks would not know it for an agent's: who bore it ends here, and leaves it its own place.
+    let bearer = self::task() as u64;
+    if bearer != key && TASKS.remove(&bearer).is_ok() {
+        let _ = TASKS.insert(&key, label, u64::from(BPF_ANY));
+    }
+    // SAFETY: takes a signal number, for the current task.
+    unsafe { bpf_send_signal(SIGKILL) };
+}
+
+/// Forgets a task that ends.
+#[inline(always)]
+pub fn forget(task: Ptr) {
+    if kernel::cgroup_mode() {
+        let _ = TASKS.remove(&(task as u64));
     }
 }
 
@@ -140,7 +151,8 @@ fn repair(task: Ptr) -> Option<&'static mut Label> {
                 return None;
             };
             let label = copy(&mut room, found);
-            label.evidence |= evidence::REPAIRED;
+            // A leader that has ended says so in its label.
+            label.evidence = label.evidence & !evidence::LEFT | evidence::REPAIRED;
             label.pending_agent = 0;
             label.threads = 0;
             label.execs = 0;
@@ -172,8 +184,13 @@ fn copy<'a>(room: &'a mut MaybeUninit<Label>, label: &Label) -> &'a mut Label {
 fn seed(tgid: u32, leader: Ptr) -> Option<&'static Label> {
     // SAFETY: entries of a map stay readable for the program's run.
     let seed = unsafe { SEEDS.get(&tgid) }?;
-    let ticks = kernel::load::<u64>(leader, offset!(task_start)) / TICK_NS;
-    (ticks == seed.start_ticks).then_some(&seed.label)
+    is_of(seed, kernel::load(leader, offset!(task_start))).then_some(&seed.label)
+}
+
+/// Whether a seed is for a process that started then, and not for another that had its number.
+#[inline(always)]
+pub fn is_of(seed: &Seed, start_ns: u64) -> bool {
+    start_ns / TICK_NS == seed.start_ticks
 }
 
 #[inline(always)]

@@ -43,6 +43,29 @@ pub struct Running {
     pub seed: Seed,
     /// The instance that begins with it.
     pub begins: Option<Instance>,
+    /// The container's cgroup, when it begins by that.
+    pub container: Option<u64>,
+    seen: Option<Image>,
+}
+
+/// What a process runs: its start, and the identity of its executable and script.
+type Image = (u64, Option<(u64, u32)>, Option<(u64, u32)>);
+
+impl Running {
+    /// Whether the process still runs what it was judged by.
+    #[must_use]
+    pub fn is_as_seen(&self) -> bool {
+        let now = Process::new(self.pid as i32).ok();
+        let now = now.and_then(|process| show(&process, &Files::now(), None));
+        now.is_some_and(|now| Some(now.image()) == self.seen)
+    }
+}
+
+impl Shown {
+    fn image(&self) -> Image {
+        let identity = |file: &Option<((u64, u32), PathBuf)>| file.as_ref().map(|(identity, _)| *identity);
+        (self.start_ticks, identity(&self.exe), identity(&self.script))
+    }
 }
 
 /// The process ids that /proc shows.
@@ -126,7 +149,10 @@ pub fn judge(
             comm: process.comm.clone(),
             exe: process.exe.as_ref().map(|(_, path)| path.clone()),
             seed: Seed { label, start_ticks: process.start_ticks },
+            container: (containers.get(&process.cgroup_id) == Some(&label.instance))
+                .then_some(process.cgroup_id),
             begins,
+            seen: Some(process.image()),
         });
     }
     found

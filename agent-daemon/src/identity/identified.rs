@@ -7,7 +7,7 @@ use std::{
 };
 
 use agent_common::{
-    identity::{Match, hash_bytes, match_flags},
+    identity::{Match, PathKey, match_flags},
     limits,
 };
 use anyhow::{Result, ensure};
@@ -22,13 +22,13 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct Identities {
     pub files: BTreeMap<(u64, u32), Match>,
-    pub paths: BTreeMap<u64, Match>,
+    pub paths: BTreeMap<PathKey, Match>,
     pub basenames: BTreeSet<[u8; limits::BASENAME_BYTES]>,
     /// What ends of paths stand for.
     pub steps: Steps,
     pub cgroup_names: BTreeMap<[u8; limits::CGROUP_NAME_BYTES], Match>,
-    /// Hashes of paths below the hierarchy's root.
-    pub cgroup_paths: BTreeMap<u64, Match>,
+    /// Paths below the hierarchy's root.
+    pub cgroup_paths: BTreeMap<PathKey, Match>,
     /// Live cgroups by id.
     pub cgroups: BTreeMap<u64, Match>,
     /// Where a file that identifies an agent may appear or be replaced.
@@ -55,7 +55,7 @@ pub fn resolve(registry: &Registry, login_programs: &[PathBuf]) -> Identities {
                 MatchSpec::Exe(path) => found.add_file(&files, path, identity),
                 MatchSpec::Unit(unit) => found.add_cgroup_name(unit, identity),
                 MatchSpec::Cgroup(path) => {
-                    found.cgroup_paths.insert(hash_bytes(path.as_os_str().as_bytes()), identity);
+                    found.cgroup_paths.extend(path_key(path).map(|key| (key, identity)));
                 }
                 MatchSpec::Container(id) => {
                     identity.flags = match_flags::CONTAINER;
@@ -114,7 +114,7 @@ impl Identities {
     /// The agent that a file is, by identity or by path.
     #[must_use]
     pub fn file(&self, key: (u64, u32), path: &Path) -> Option<Match> {
-        let by_path = || self.paths.get(&hash_bytes(path.as_os_str().as_bytes()));
+        let by_path = || self.paths.get(&path_key(path)?);
         self.files.get(&key).or_else(by_path).copied()
     }
 
@@ -150,7 +150,8 @@ impl Identities {
     }
 
     fn add_path(&mut self, path: &Path, identity: Match) {
-        self.paths.insert(hash_bytes(path.as_os_str().as_bytes()), identity);
+        // What a link leads to may be longer than any key; such a file is known by its identity.
+        self.paths.extend(path_key(path).map(|key| (key, identity)));
         if let Some(name) = path.file_name() {
             self.basenames.insert(padded(name.as_bytes()));
         }
@@ -183,8 +184,7 @@ impl Identities {
         let name = directory.file_name().unwrap_or_default().as_bytes();
         let below = Path::new("/").join(directory.strip_prefix(root).unwrap_or(directory));
         let mut identity = self.cgroup_names.get(&padded::<{ limits::CGROUP_NAME_BYTES }>(name)).copied();
-        identity =
-            identity.or_else(|| self.cgroup_paths.get(&hash_bytes(below.as_os_str().as_bytes())).copied());
+        identity = identity.or_else(|| self.cgroup_paths.get(&path_key(&below)?).copied());
         if identity.is_none() {
             let text = String::from_utf8_lossy(name);
             identity = containers.iter().find(|(id, _)| contains_id(&text, id)).map(|(_, found)| *found);
@@ -218,6 +218,10 @@ fn contains_id(name: &str, id: &str) -> bool {
     name.split(['-', '.', ':']).any(|part| part.len() >= 12 && part.starts_with(id))
 }
 
+fn path_key(path: &Path) -> Option<PathKey> {
+    PathKey::of(path.as_os_str().as_bytes())
+}
+
 /// Zero padded; cut so that a closing NUL stays, as bpf_probe_read_kernel_str leaves it.
 fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
@@ -233,11 +237,24 @@ mod tests {
     #[test]
     fn more_than_fits_is_told_by_name() {
         let mut found = Identities::default();
-        let half = u64::from(limits::PATHS_MAX / 2);
-        found.paths = (0..half).map(|hash| (hash, Match::default())).collect();
+        let half = limits::PATHS_MAX / 2;
+        let key = |n: u32| PathKey::of(&n.to_ne_bytes()).unwrap();
+        found.paths = (0..half).map(|n| (key(n), Match::default())).collect();
         assert!(found.fits().is_ok());
-        found.paths.insert(half, Match::default());
+        found.paths.insert(key(half), Match::default());
         let error = found.fits().unwrap_err().to_string();
         assert!(error.contains("8193 paths that are agents, at most 8192 (half of PATHS_MAX)"), "{error}");
+    }
+    /// Two paths with one FNV-1a hash, which took a second to find.
+    #[test]
+    fn a_path_is_known_by_all_of_it() {
+        let registered = Path::new("/opt/invoice-bot/bin/run");
+        let made = Path::new(std::ffi::OsStr::from_bytes(b"/tmp/MfGi8\xe4qL3AI\xc8YwZT4\x1abeyMS>/run"));
+        let hash = |path: &Path| agent_common::identity::hash_bytes(path.as_os_str().as_bytes());
+        assert_eq!(hash(registered), hash(made));
+        let mut known = Identities::default();
+        known.add_path(registered, Match { agent: 3, ..Match::default() });
+        assert_eq!(known.file((1, 1), registered).map(|found| found.agent), Some(3));
+        assert_eq!(known.file((1, 1), made), None);
     }
 }

@@ -143,10 +143,7 @@ pub fn prepare(options: &Options, pin_dir: Option<&Path>) -> Result<Programs> {
     let btf = Btf::of_running_kernel()?;
     let reason = options.without_lsm.clone().unwrap_or_else(lsm_missing);
     let mode = if reason.is_empty() { KernelMode::Lsm } else { KernelMode::Cgroup };
-    prepare_as(mode, reason, btf, options, pin_dir).map_err(|error| match mode {
-        KernelMode::Lsm if !error.is::<pins::Taken>() => error.context(LsmRefused),
-        _ => error,
-    })
+    prepare_as(mode, reason, btf, options, pin_dir)
 }
 
 /// BPF LSM is active, but the kernel takes our programs for it not.
@@ -204,12 +201,20 @@ fn prepare_as(
     };
     let unloaded = match adopted {
         Adopted::Same => None,
-        _ => Some((given.open(pins.as_ref())?, btf)),
+        _ => Some((given.open(pins.as_ref()).map_err(|error| refused(error, mode, adopted))?, btf)),
     };
     let programs = BTreeMap::new();
     let mut prepared = Programs { mode, reason, pins, unpinned, adopted, unloaded, programs, names, root };
-    prepared.load(true)?;
+    prepared.load(true).map_err(|error| refused(error, mode, adopted))?;
     Ok(prepared)
+}
+
+/// Another mode may be tried after this error, unless something is in force: that stays, and the start fails.
+fn refused(error: anyhow::Error, mode: KernelMode, adopted: Adopted) -> anyhow::Error {
+    match (mode, adopted) {
+        (KernelMode::Lsm, Adopted::Nothing) => error.context(LsmRefused),
+        _ => error,
+    }
 }
 
 impl Given {
@@ -218,7 +223,7 @@ impl Given {
         let (level, id) = self.scope;
         let tasks = u64::from(tasks_max(self.mode));
         let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id), tasks];
-        pins::build_number(&[bytemuck::cast_slice(&parts)])
+        pins::build_number(&[bytemuck::cast_slice(&parts), MAPS.join(" ").as_bytes()])
     }
 
     /// `anew` makes it a build of its own.
@@ -284,11 +289,7 @@ impl Programs {
 
     /// Loads and attaches what refuses; call when everything that runs is labelled.
     pub fn enforce(&mut self) -> Result<()> {
-        let refused = |error: anyhow::Error, mode| match mode {
-            KernelMode::Lsm => error.context(LsmRefused),
-            KernelMode::Cgroup => error,
-        };
-        self.load(false).map_err(|error| refused(error, self.mode))?;
+        self.load(false).map_err(|error| refused(error, self.mode, self.adopted))?;
         self.attach(false)?;
         self.unloaded = None;
         Ok(())

@@ -123,6 +123,16 @@ impl Counts {
     pub fn get(&self, slot: u32) -> Result<u64> {
         Ok(self.0.get(&slot, 0).context("read a counter")?.iter().sum())
     }
+
+    /// Lets every processor's count begin there, where none has counted yet.
+    pub fn begin_at(&mut self, slot: u32, value: u64) -> Result<()> {
+        if self.get(slot)? != 0 {
+            return Ok(());
+        }
+        let each = vec![value; aya::util::nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?];
+        let values = aya::maps::PerCpuValues::try_from(each).context("a value for each processor")?;
+        self.0.set(slot, values, 0).context("write a counter")
+    }
 }
 
 /// An array of numbers.

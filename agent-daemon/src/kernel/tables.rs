@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent_common::{
-    identity::{Basename, CgroupAgent, CgroupName, FileKey, Match, SuffixKey, SuffixStep},
+    identity::{Basename, CgroupAgent, CgroupName, FileKey, Match, PathKey, SuffixKey, SuffixStep},
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 use anyhow::Result;
@@ -29,11 +29,11 @@ pub struct Tables {
     unix: Trie<UnixKey, Rule>,
     sockets: Hash<SocketKey, Rule>,
     files: Hash<FileKey, Match>,
-    paths: Hash<u64, Match>,
+    paths: Hash<PathKey, Match>,
     basenames: Hash<Basename, u32>,
     suffixes: Hash<SuffixKey, SuffixStep>,
     cgroup_names: Hash<CgroupName, Match>,
-    cgroup_paths: Hash<u64, Match>,
+    cgroup_paths: Hash<PathKey, Match>,
     cgroups: Hash<u64, CgroupAgent>,
     in_force: Table,
     identified: Identities,
@@ -184,6 +184,14 @@ impl Tables {
         }
         self.identified = new;
         Ok(())
+    }
+
+    /// Notes which instance runs in a container, so that who enters it later is not taken for it.
+    pub fn note_container(&mut self, cgroup: u64, instance: u64) -> Result<()> {
+        match self.cgroups.get(cgroup)? {
+            Some(entry) if entry.instance == 0 => self.cgroups.put(cgroup, CgroupAgent { instance, ..entry }),
+            _ => Ok(()),
+        }
     }
 
     pub fn identified(&self) -> &Identities {

@@ -71,9 +71,9 @@ pub const BOUNDS: &[Bound] = &[
     ),
     bound(
         "TASKS",
-        "agents' and people's tasks in cgroup mode; in lsm mode it is not used and holds 1",
+        "tasks of agents, and of those whose connects are recorded, in cgroup mode; in lsm mode it is not used and holds 1",
         limits::TASKS_MAX as u64,
-        "a further task of an agent is killed, of a person goes on with its connects unrecorded; counted (task_table_full)",
+        "who bears a further task of an agent is killed, and the task takes its place; others go on with their connects unrecorded; counted (task_table_full)",
     ),
     bound("ROLES", "roles in force; half, so that old and new fit", limits::ROLES_MAX as u64, REFUSED_CHANGE),
     bound(
@@ -141,7 +141,7 @@ pub const BOUNDS: &[Bound] = &[
         "SCRATCH",
         "work areas per CPU",
         4,
-        "an event is lost and counted; a unix socket's name counts as unreadable, which only the default of its class fits",
+        "an event is lost and counted; an executed file is known by its identity alone, not by its path; a unix socket's name counts as unreadable, which only the default of its class fits; counted (work_areas_busy)",
     ),
     bound("events_batch", "events written at once", BATCH_EVENTS_MAX as u64, "the rest is the next batch"),
     bound(

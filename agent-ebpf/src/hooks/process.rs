@@ -12,8 +12,8 @@ use agent_common::{
         process::{CgroupCreated, Exit, Fork},
         record, text_flags,
     },
-    identity::{CgroupAgent, CgroupName, Label, Match, THREADS, evidence},
-    limits::{CGROUP_NAME_BYTES, PATH_BYTES_KEPT, PATH_BYTES_MAX},
+    identity::{CgroupAgent, CgroupName, Label, Match, PathKey, THREADS, evidence},
+    limits::{CGROUP_NAME_BYTES, PATH_BYTES_KEPT, PATH_KEY_BYTES},
 };
 use aya_ebpf::{
     bindings::BPF_ANY, helpers::generated::bpf_get_current_pid_tgid, macros::btf_tracepoint,
@@ -23,7 +23,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Ptr, offset},
-    maps::{CGROUP_NAMES, CGROUP_PATHS, CGROUPS, RUNS, SEEDS, TASKS},
+    maps::{CGROUP_NAMES, CGROUP_PATHS, CGROUPS, RUNS, SEEDS},
     path, subject,
 };
 
@@ -87,9 +87,9 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     emit::count(Counter::TasksEnded);
+    subject::forget(task);
     // SAFETY: takes nothing.
-    let ids = unsafe { bpf_get_current_pid_tgid() };
-    let (pid, tid) = ((ids >> 32) as u32, ids as u32);
+    let pid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
     let last = last_of_process(task);
     if last {
         // A request whose exec failed must not wait for the next process of this number.
@@ -102,9 +102,6 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     label.evidence |= evidence::LEFT;
-    if subject::noted(label) {
-        let _ = TASKS.remove(&tid);
-    }
     if !last {
         return 0;
     }
@@ -236,11 +233,12 @@ fn by_name(node: Ptr) -> Option<Match> {
 #[inline(always)]
 fn by_path(path: Ptr) -> Option<Match> {
     let scratch = emit::acquire()?;
-    let bytes = kernel::read_str(scratch.path.bytes.as_mut_ptr(), PATH_BYTES_MAX as u32, path);
-    let hash = scratch.path.hash_prefix(bytes);
-    emit::release(scratch);
+    let key = scratch.path_key();
+    let bytes = kernel::read_str((&raw mut *key).cast(), PATH_KEY_BYTES as u32, path);
     // SAFETY: entries of a map stay readable for the program's run.
-    unsafe { CGROUP_PATHS.get(&hash) }.copied()
+    let found = if bytes > PathKey::LONGEST { None } else { unsafe { CGROUP_PATHS.get(&*key) }.copied() };
+    emit::release(scratch);
+    found
 }
 
 /// A cgroup is gone, and its id with it.

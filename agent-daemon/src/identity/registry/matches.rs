@@ -3,10 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use agent_common::{
-    identity::Match,
-    limits::{
-        CGROUP_NAME_BYTES, CGROUPS_MAX, FILES_MAX, PATH_BYTES_MAX, SUFFIX_DEPTH_MAX, SUFFIX_NAME_BYTES,
-    },
+    identity::{Match, PathKey},
+    limits::{CGROUP_NAME_BYTES, CGROUPS_MAX, FILES_MAX, SUFFIX_DEPTH_MAX, SUFFIX_NAME_BYTES},
 };
 
 use crate::{
@@ -158,8 +156,10 @@ fn plain_path(what: &str, path: &Path) -> Result<(), Fault> {
     if text.len() > 1 && text.ends_with('/') {
         return fault("ends with /", "name the file itself");
     }
-    if text.len() >= PATH_BYTES_MAX {
-        return fault("is too long", "at most 4095 bytes (PATH_BYTES_MAX)");
+    if path.as_os_str().len() > PathKey::LONGEST {
+        let remedy =
+            format!("at most {} bytes (PathKey::LONGEST): a link to it may be shorter", PathKey::LONGEST);
+        return fault("is too long", &remedy);
     }
     Ok(())
 }

@@ -1,19 +1,19 @@
 //! What cgroup mode can refuse: connects and addressed datagrams of internet sockets, and the making of raw ones.
 //!
-//! Attached to the root cgroup. These hooks have no task storage, so agents' tasks, and people's, whose connects are
-//! recorded, are looked up by thread id.
+//! Attached to the root cgroup. These hooks have no task storage, so agents' tasks, and those whose
+//! connects are recorded, are looked up by their address.
 
 use agent_common::{
     event::{
         net::{Op, Place},
         record,
     },
-    identity::{Label, Origin},
+    identity::Label,
     rule::Class,
     verdict,
 };
 use aya_ebpf::{
-    helpers::generated::bpf_get_current_pid_tgid,
+    helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task},
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
@@ -24,30 +24,32 @@ use super::{
 };
 use crate::{
     emit, enforce,
+    kernel::{self, Ptr, offset},
     maps::{SEEDS, TASKS},
-    rules,
+    rules, subject,
 };
 
 /// The answers of a cgroup hook.
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
 
-/// The label of the current task when it is an agent's or a person's.
+/// The label of the current task when it is an agent's, or one whose connects are recorded.
 #[inline(always)]
 fn noted() -> Option<&'static Label> {
     // SAFETY: takes nothing.
-    let ids = unsafe { bpf_get_current_pid_tgid() };
+    let task = unsafe { bpf_get_current_task() };
     // SAFETY: entries of a map stay readable for the program's run.
-    if let Some(label) = unsafe { TASKS.get(&(ids as u32)) } {
+    if let Some(label) = unsafe { TASKS.get(&task) } {
         return Some(label);
     }
+    // SAFETY: takes nothing.
+    let ids = unsafe { bpf_get_current_pid_tgid() };
     // SAFETY: as above.
-    match unsafe { SEEDS.get(&((ids >> 32) as u32)) } {
-        Some(seed) if seed.label.instance != 0 || seed.label.origin == Origin::Human as u8 => {
-            Some(&seed.label)
-        }
-        _ => None,
-    }
+    let seed = unsafe { SEEDS.get(&((ids >> 32) as u32)) }?;
+    // One that is left of a process with the same number says nothing.
+    let leader = kernel::follow(task as Ptr, offset!(task_leader));
+    let wanted = seed.label.instance != 0 || emit::recorded(seed.label.origin, record::NET);
+    (wanted && subject::is_of(seed, kernel::peek(leader, offset!(task_start)))).then_some(&seed.label)
 }
 
 #[cgroup_sock_addr(connect4)]

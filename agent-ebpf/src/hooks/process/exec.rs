@@ -22,7 +22,7 @@ use super::recognise::{self, ByCgroup};
 use crate::{
     emit::{self, Scratch},
     kernel::{self, Ptr, offset},
-    maps::{EXEC_IDS, INSTANCES, RUNS, TASKS},
+    maps::{EXEC_IDS, INSTANCES, RUNS},
     path, rules, subject,
 };
 
@@ -57,11 +57,6 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     label.execs = execs;
     if kernel::cgroup_mode() {
-        let (before, now) = (ctx.arg::<i32>(1) as u32, kernel::load::<u32>(task, offset!(task_pid)));
-        if before != now {
-            // It took its leader's number; whoever gets its own one next is not the agent's for that.
-            let _ = TASKS.remove(&before);
-        }
         label.pending_agent = 0;
         let script = is_script(bprm);
         if let Some(found) = without_lsm(bprm, script) {
@@ -71,7 +66,8 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let parent_instance = label.instance;
     let (how, entry) = commit(task, label);
-    if emit::recorded(label.origin, record::EXEC) {
+    // Whoever comes into an agent's container touches it.
+    if emit::recorded(label.origin, record::EXEC) || label.evidence & evidence::ENTERED != 0 {
         match emit::acquire() {
             Some(scratch) => {
                 tell(scratch, task, bprm, label, parent_instance, how, entry);
@@ -130,8 +126,11 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
     let pid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
     // SAFETY: entries of a map stay readable for the program's run.
     if let Some(run) = unsafe { RUNS.get(&pid) } {
-        found = *run;
-        how = Recognised::Run;
+        // Inside an instance it was asked for by somebody else, for a process of this number that is gone.
+        if label.instance == 0 {
+            found = *run;
+            how = Recognised::Run;
+        }
         let _ = RUNS.remove(&pid);
     }
     // Whoever named a cgroup meant what runs in it, whatever its path ends in.
@@ -170,7 +169,7 @@ fn commit(task: Ptr, label: &mut Label) -> (Recognised, u16) {
         label.evidence = why;
     }
     // Keeps the exec id that cgroup hooks tell.
-    subject::note(label, kernel::load::<u32>(task, offset!(task_pid)));
+    subject::note(label, task);
     (Recognised::No, 0)
 }
 
@@ -198,6 +197,11 @@ fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32)
     let left = label.instance;
     let instance = Instance {
         parent: left,
+        // SAFETY: entries of a map stay readable for the program's run.
+        root: match unsafe { INSTANCES.get(&left) } {
+            Some(parent) => parent.root,
+            None => label.exec_id,
+        },
         // SAFETY: takes nothing.
         started_ns: unsafe { bpf_ktime_get_boot_ns() },
         tasks: 0,
@@ -221,7 +225,7 @@ fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32)
     }
     emit::count(Counter::InstancesStarted);
     subject::join(label);
-    subject::note(label, kernel::load::<u32>(task, offset!(task_pid)));
+    subject::note(label, task);
     if left != 0 {
         subject::leave(left);
     }

@@ -3,11 +3,11 @@
 use core::mem::MaybeUninit;
 
 use agent_common::{
-    identity::{Basename, CgroupName, Label, Match, Origin, Recognised, match_flags},
+    identity::{Basename, CgroupName, Label, Match, Origin, PathKey, Recognised, match_flags},
     limits,
 };
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel_str},
+    helpers::generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel, bpf_probe_read_kernel_str},
     macros::lsm,
     programs::LsmContext,
 };
@@ -18,7 +18,7 @@ use crate::{
     enforce,
     kernel::{self, Ptr, offset},
     maps::{BASENAMES, CGROUP_NAMES, CGROUPS, FILES, INSTANCES, PATHS},
-    subject,
+    path, subject,
 };
 
 /// Each stage of an exec, before the first instruction: `bprm->file` is the script first and then its interpreter.
@@ -93,24 +93,37 @@ fn named(file: Ptr) -> Option<Match> {
     }
     let scratch = emit::acquire()?;
     scratch.path.walk(kernel::field(file, offset!(file_path)));
-    let found = if scratch.path.flags == 0 { by_hash(scratch.path.hash_walked()) } else { None };
+    let found = if scratch.path.flags == 0 {
+        let (from, bytes) = (scratch.path.walked_ptr(), scratch.path.walked());
+        by_path(scratch, from, bytes)
+    } else {
+        None
+    };
     emit::release(scratch);
     found
 }
 
-/// The agent at a path, by the hash of the whole.
+/// The agent at the path that lies in the `bytes` bytes from `from` on.
 #[inline(always)]
-fn by_hash(hash: u64) -> Option<Match> {
+fn by_path(scratch: &mut Scratch, from: Ptr, bytes: usize) -> Option<Match> {
+    if bytes > PathKey::LONGEST {
+        return None;
+    }
+    let key = scratch.path_key();
+    let bytes = path::opaque(bytes) & (limits::PATH_KEY_BYTES - 1);
+    // SAFETY: masked to the key; the helper checks the source.
+    let status = unsafe { bpf_probe_read_kernel((&raw mut *key).cast(), bytes as u32, from.cast()) };
     // SAFETY: entries of a map stay readable for the program's run.
-    unsafe { PATHS.get(&hash) }.copied()
+    if status == 0 { unsafe { PATHS.get(&*key) }.copied() } else { None }
 }
 
 /// The agent at a path as it was given to execve, which lies in the first `bytes` bytes of the scratch's
 /// `path`.
 #[inline(always)]
 pub fn text(scratch: &mut Scratch, bytes: usize) -> Option<Match> {
+    let from = scratch.path.bytes.as_ptr();
     if in_host_mounts()
-        && let Some(found) = by_hash(scratch.path.hash_prefix(bytes))
+        && let Some(found) = by_path(scratch, from, bytes)
     {
         return Some(found);
     }
