@@ -162,7 +162,8 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
     line.learn_cgroups();
     for pid in host::pids() {
         if let (Some(label), Some(exe)) = (kernel.label(pid), host::exe(pid)) {
-            line.lineage.images.insert(label.exec_id, Image { exe: exe.into(), script: None, pid });
+            let image = Image { exe: exe.into(), script: None, pid, agent: label.instance != 0 };
+            line.lineage.images.insert(label.exec_id, image);
         }
     }
     Ok(Pipeline::new(kernel, line, in_force, config))

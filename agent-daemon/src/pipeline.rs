@@ -169,6 +169,7 @@ impl Pipeline {
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
+            self.line.forget();
             self.line.own_addresses = host::addresses();
         }
     }
@@ -287,7 +288,7 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 /// Pause between two batches. The ring buffer holds what a storm brings in many times this.
 const REST: Duration = Duration::from_millis(10);
 /// How often what is dearer than a look is done: instances that ran before the daemon (a walk through /proc while
-/// there are any), and this host's own addresses.
+/// there are any), what has ended without an event, and this host's own addresses.
 const TICKS_PER_ROUND: u64 = 5;
 /// Commands that wait for the pipeline; the server's clients wait with them.
 pub const COMMANDS_WAITING_MAX: usize = 64;
