@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
@@ -100,18 +101,21 @@ impl Pipeline {
         self.watched.subscribe()
     }
 
-    /// Runs until it is asked to end or the kernel side is gone; what is still in the ring buffer is recorded.
-    pub async fn run(&mut self, mut inputs: Inputs) {
+    /// Runs until it is asked to end; what is still in the ring buffer is recorded.
+    ///
+    /// # Errors
+    /// When the kernel side's events cannot be read any more: another start is what can help.
+    pub async fn run(&mut self, mut inputs: Inputs) -> Result<()> {
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest = std::pin::pin!(sleep_until(Instant::now()));
         let mut resting = false;
-        loop {
+        let end = loop {
             tokio::select! {
                 ready = inputs.events.ready(), if !resting => {
                     if let Err(error) = ready {
                         error!(error = format!("{error:#}"), "events cannot be read any more");
-                        break;
+                        break Err(error.context("read events"));
                     }
                     // An event that comes alone is recorded at once; where one follows the other, waking up and
                     // writing for each would cost more than the events themselves.
@@ -125,10 +129,11 @@ impl Pipeline {
                     Request::Identify => self.identify(),
                 },
                 _ = tick.tick() => self.tick(),
-                _ = inputs.shutdown.recv() => break,
+                _ = inputs.shutdown.recv() => break Ok(()),
             }
-        }
+        };
         self.drain(&mut inputs.events);
+        end
     }
 
     /// Takes a batch of events; how many it was.
