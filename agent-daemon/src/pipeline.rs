@@ -214,7 +214,8 @@ impl Pipeline {
                     return;
                 }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
-                    self.reject(trigger, vec![format!("{error:#}").into()]);
+                    let former = self.restore();
+                    self.reject(trigger, vec![format!("{error:#}; {former}").into()]);
                     return;
                 }
                 keep(&self.state_dir, &documents.texts);
@@ -229,6 +230,20 @@ impl Pipeline {
                     "configuration is in force"
                 );
                 self.tell_policy(Kind::PolicyChanged, trigger, Vec::new());
+            }
+        }
+    }
+
+    /// Puts in force again what was before a change that failed half way; answers with what is in force now.
+    fn restore(&mut self) -> &'static str {
+        match self.kernel.apply(&self.in_force.table, &self.in_force.registry) {
+            Ok(()) => "the configuration before it is in force",
+            Err(error) => {
+                error!(
+                    error = format!("{error:#}"),
+                    "a configuration was put in force by half, and the one before it cannot be put back"
+                );
+                "some of it may be in force beside the configuration before it"
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         patterns::Steps,
         registry::Registry,
     },
-    policy::table::{Names, Table},
+    policy::table::{Diff, Names, Table},
 };
 
 /// The maps that this file writes.
@@ -63,14 +63,7 @@ impl Tables {
     }
 
     fn adopt(&mut self) {
-        self.in_force = Table {
-            roles: self.roles.entries().into_iter().collect(),
-            exact: self.exact.entries().into_iter().collect(),
-            prefixes: self.prefixes.entries().into_iter().collect(),
-            unix: self.unix.entries().into_iter().collect(),
-            sockets: self.sockets.entries().into_iter().collect(),
-            names: Names::default(),
-        };
+        self.in_force = self.lies_there();
         let files = self.files.entries().into_iter();
         let cgroups = self.cgroups.entries().into_iter();
         self.identified = Identities {
@@ -90,10 +83,30 @@ impl Tables {
         };
     }
 
+    /// The policy as the maps have it.
+    fn lies_there(&self) -> Table {
+        Table {
+            roles: self.roles.entries().into_iter().collect(),
+            exact: self.exact.entries().into_iter().collect(),
+            prefixes: self.prefixes.entries().into_iter().collect(),
+            unix: self.unix.entries().into_iter().collect(),
+            sockets: self.sockets.entries().into_iter().collect(),
+            names: Names::default(),
+        }
+    }
+
     /// Puts a policy in force: its rules are written beside the old ones, then each role is pointed at them with one
-    /// write, then the old rules go. Where a write fails the roles still point at their old rules.
+    /// write, then the old rules go. Where a rule's write fails the roles still point at their old rules; where a role's
+    /// does, some point at the new ones, and putting the old policy in force again points them back.
     pub fn apply(&mut self, table: &Table) -> Result<()> {
         let diff = table.diff(&self.in_force);
+        let written = self.write(&diff);
+        // After half of it the maps hold neither policy: what comes next must know what there is to mend.
+        self.in_force = if written.is_ok() { table.clone() } else { self.lies_there() };
+        written
+    }
+
+    fn write(&mut self, diff: &Diff) -> Result<()> {
         for (key, rule) in &diff.add.exact {
             self.exact.put(*key, *rule)?;
         }
@@ -124,7 +137,6 @@ impl Tables {
         for key in &diff.remove.sockets {
             self.sockets.remove(*key)?;
         }
-        self.in_force = table.clone();
         Ok(())
     }
 
