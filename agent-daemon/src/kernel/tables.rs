@@ -149,7 +149,9 @@ impl Tables {
     pub fn identify(&mut self, registry: &Registry, login_programs: &[PathBuf]) -> Result<()> {
         let new = resolve(registry, login_programs);
         new.fits()?;
-        let old = std::mem::take(&mut self.identified);
+        let old = self.identified.clone();
+        // Until all is written: what an error leaves behind is removed by the next look.
+        self.identified.join(&new);
         for (key, found) in &new.files {
             self.files.put(file_key(*key), *found)?;
         }
@@ -194,6 +196,9 @@ impl Tables {
         for id in old.cgroups.keys().filter(|id| !new.cgroups.contains_key(id)) {
             self.cgroups.remove(*id)?;
         }
+        for id in strangers(&self.cgroups.entries(), registry) {
+            self.cgroups.remove(id)?;
+        }
         self.identified = new;
         Ok(())
     }
@@ -207,6 +212,30 @@ impl Tables {
     }
 }
 
+/// Cgroups of agents that nobody knows any more: the kernel side takes up what is made below an agent's or has its name,
+/// also since the last look, of which this side knows nothing.
+fn strangers(cgroups: &[(u64, CgroupAgent)], registry: &Registry) -> Vec<u64> {
+    cgroups.iter().filter(|(_, entry)| !registry.knows(entry.found.agent)).map(|(id, _)| *id).collect()
+}
+
 fn file_key((ino, dev): (u64, u32)) -> FileKey {
     FileKey { ino, dev, generation: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::catalogue;
+
+    #[test]
+    fn a_cgroup_whose_agent_was_removed_is_nobodys_also_where_the_kernel_side_took_it_up() {
+        let known = catalogue::known().unwrap();
+        let mut registry = Registry::default();
+        registry.recognise_too(&known);
+        let cgroup = |agent| CgroupAgent { found: Match { agent, ..Match::default() }, instance: 0 };
+        let cgroups = [(1, cgroup(known[0].id)), (2, cgroup(0)), (3, cgroup(known[1].id))];
+        assert_eq!(strangers(&cgroups, &registry), [2]);
+        registry.recognise_too(&known[..1]);
+        assert_eq!(strangers(&cgroups, &registry), [2, 3]);
+    }
 }
