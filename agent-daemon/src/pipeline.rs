@@ -148,9 +148,13 @@ impl Pipeline {
         let deadline = Instant::now() + DRAIN_MAX;
         while self.take(events) > 0 {
             if Instant::now() > deadline {
-                warn!(
-                    "events kept coming while the daemon was to end: the rest is left to the kernel's counters"
-                );
+                // Submitted and not lost, as the kernel side counts: no counter has what goes with an unpinned buffer.
+                let rest = if self.kernel.unpinned().is_empty() {
+                    "the next daemon reads the rest"
+                } else {
+                    "the rest goes with the ring buffer, uncounted"
+                };
+                warn!("events kept coming while the daemon was to end: {rest}");
                 break;
             }
         }
