@@ -73,7 +73,10 @@ impl Images {
             self.by_pid.remove(&pid);
         }
         while self.ended[queue].len() > ENDED_MAX {
-            if let Some(oldest) = self.ended[queue].pop_front() {
+            // One that was told again since then runs: what waited for a daemon is older than what /proc showed it.
+            if let Some(oldest) = self.ended[queue].pop_front()
+                && self.by_exec.get(&oldest).is_some_and(|known| known.ended)
+            {
                 self.by_exec.remove(&oldest);
             }
         }
@@ -109,7 +112,7 @@ impl Images {
             }
         }
         for queue in &mut self.ended {
-            queue.retain(|exec_id| self.by_exec.contains_key(exec_id));
+            queue.retain(|exec_id| self.by_exec.get(exec_id).is_some_and(|known| known.ended));
         }
     }
 
@@ -177,6 +180,19 @@ mod tests {
         }
         assert_eq!(images.len(), 1 + ENDED_MAX + 1);
         assert!(images.of(1).is_some());
+    }
+
+    #[test]
+    fn an_exec_that_waited_for_the_daemon_does_not_end_what_runs_now() {
+        let mut images = Images::default();
+        images.insert(2, image(7, false));
+        // Both execs waited in the ring buffer.
+        images.insert(1, image(7, false));
+        images.insert(2, image(7, false));
+        for exec_id in 10..100_000 {
+            images.insert(exec_id, image(8, false));
+        }
+        assert!(images.of(2).is_some() && images.of(1).is_none());
     }
 
     #[test]
