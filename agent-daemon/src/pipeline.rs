@@ -51,6 +51,8 @@ pub struct Pipeline {
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
+    /// Whether the kernel side may hold something else than `in_force`, after a change that could not be taken back.
+    by_half: bool,
 }
 
 /// What reaches the pipeline from outside.
@@ -92,6 +94,7 @@ impl Pipeline {
             losses,
             ticks: 0,
             rejected: None,
+            by_half: false,
         }
     }
 
@@ -207,7 +210,7 @@ impl Pipeline {
             Err(Problems(all)) => self.reject(trigger, all.iter().map(|p| p.to_string().into()).collect()),
             Ok((mut registry, table)) => {
                 registry.recognise_too(&self.known);
-                if self.in_force.is_same(&registry, &table) {
+                if !self.by_half && self.in_force.is_same(&registry, &table) {
                     if self.rejected.take().is_some() {
                         info!(trigger, "the configuration has no errors any more; it is the one in force");
                         self.tell_policy(Kind::PolicyChanged, trigger, Vec::new());
@@ -223,6 +226,7 @@ impl Pipeline {
                     self.reject(trigger, vec![format!("{error:#}; {former}").into()]);
                     return;
                 }
+                self.by_half = false;
                 keep(&self.state_dir, &documents.texts);
                 self.in_force.succeed(registry, table);
                 self.publish_watched();
@@ -241,7 +245,9 @@ impl Pipeline {
 
     /// Puts in force again what was before a change that failed half way; answers with what is in force now.
     fn restore(&mut self) -> &'static str {
-        match self.kernel.apply(&self.in_force.table, &self.in_force.registry) {
+        let restored = self.kernel.apply(&self.in_force.table, &self.in_force.registry);
+        self.by_half = restored.is_err();
+        match restored {
             Ok(()) => "the configuration before it is in force",
             Err(error) => {
                 error!(
