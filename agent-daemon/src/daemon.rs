@@ -41,6 +41,9 @@ pub struct Options {
 }
 
 /// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or cannot go on: systemd starts again what ended so.
 pub async fn run(options: Options) -> Result<()> {
     let Options { config, kernel, metrics } = options;
     let known = known(&config)?;
@@ -89,7 +92,7 @@ pub async fn run(options: Options) -> Result<()> {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     info!(mode = ?pipeline.kernel.mode(), agents = pipeline.in_force.agents(), roles = pipeline.in_force.roles(), "ready");
 
-    pipeline.run(Inputs { events, commands, requests, shutdown }).await;
+    let end = pipeline.run(Inputs { events, commands, requests, shutdown }).await;
 
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     pipeline.tell_daemon(Kind::DaemonStopped);
@@ -98,7 +101,7 @@ pub async fn run(options: Options) -> Result<()> {
     pipeline.line.recorder.followers = Followers::default();
     tokio::time::sleep(LAST_WORDS).await;
     info!("ended");
-    Ok(())
+    end
 }
 
 /// The kernel side with everything in force, and the agents that ran already. What follows comes first, for it is what
@@ -162,7 +165,8 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
     line.learn_cgroups();
     for pid in host::pids() {
         if let (Some(label), Some(exe)) = (kernel.label(pid), host::exe(pid)) {
-            line.lineage.images.insert(label.exec_id, Image { exe: exe.into(), script: None, pid });
+            let image = Image { exe: exe.into(), script: None, pid, agent: label.instance != 0 };
+            line.lineage.images.insert(label.exec_id, image);
         }
     }
     Ok(Pipeline::new(kernel, line, in_force, config))

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
@@ -50,6 +51,8 @@ pub struct Pipeline {
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
+    /// Whether the kernel side may hold something else than `in_force`, after a change that could not be taken back.
+    by_half: bool,
 }
 
 /// What reaches the pipeline from outside.
@@ -91,6 +94,7 @@ impl Pipeline {
             losses,
             ticks: 0,
             rejected: None,
+            by_half: false,
         }
     }
 
@@ -100,18 +104,21 @@ impl Pipeline {
         self.watched.subscribe()
     }
 
-    /// Runs until it is asked to end or the kernel side is gone; what is still in the ring buffer is recorded.
-    pub async fn run(&mut self, mut inputs: Inputs) {
+    /// Runs until it is asked to end; what is still in the ring buffer is recorded.
+    ///
+    /// # Errors
+    /// When the kernel side's events cannot be read any more: another start is what can help.
+    pub async fn run(&mut self, mut inputs: Inputs) -> Result<()> {
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest = std::pin::pin!(sleep_until(Instant::now()));
         let mut resting = false;
-        loop {
+        let end = loop {
             tokio::select! {
                 ready = inputs.events.ready(), if !resting => {
                     if let Err(error) = ready {
                         error!(error = format!("{error:#}"), "events cannot be read any more");
-                        break;
+                        break Err(error.context("read events"));
                     }
                     // An event that comes alone is recorded at once; where one follows the other, waking up and
                     // writing for each would cost more than the events themselves.
@@ -125,10 +132,11 @@ impl Pipeline {
                     Request::Identify => self.identify(),
                 },
                 _ = tick.tick() => self.tick(),
-                _ = inputs.shutdown.recv() => break,
+                _ = inputs.shutdown.recv() => break Ok(()),
             }
-        }
+        };
         self.drain(&mut inputs.events);
+        end
     }
 
     /// Takes a batch of events; how many it was.
@@ -143,9 +151,13 @@ impl Pipeline {
         let deadline = Instant::now() + DRAIN_MAX;
         while self.take(events) > 0 {
             if Instant::now() > deadline {
-                warn!(
-                    "events kept coming while the daemon was to end: the rest is left to the kernel's counters"
-                );
+                // Submitted and not lost, as the kernel side counts: no counter has what goes with an unpinned buffer.
+                let rest = if self.kernel.unpinned().is_empty() {
+                    "the next daemon reads the rest"
+                } else {
+                    "the rest goes with the ring buffer, uncounted"
+                };
+                warn!("events kept coming while the daemon was to end: {rest}");
                 break;
             }
         }
@@ -169,6 +181,7 @@ impl Pipeline {
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
+            self.line.forget();
             self.line.own_addresses = host::addresses();
         }
     }
@@ -191,12 +204,13 @@ impl Pipeline {
 
     /// Puts the configuration in force as it now lies on the disk, or leaves what is in force.
     fn reload(&mut self, trigger: &'static str) {
-        let (documents, found) = Documents::read(&self.config_dir);
+        let (documents, mut found) = Documents::read(&self.config_dir);
+        found.extend(kept::vanished(&self.state_dir, &documents));
         match policy::build(&documents, found) {
             Err(Problems(all)) => self.reject(trigger, all.iter().map(|p| p.to_string().into()).collect()),
             Ok((mut registry, table)) => {
                 registry.recognise_too(&self.known);
-                if self.in_force.is_same(&registry, &table) {
+                if !self.by_half && self.in_force.is_same(&registry, &table) {
                     if self.rejected.take().is_some() {
                         info!(trigger, "the configuration has no errors any more; it is the one in force");
                         self.tell_policy(Kind::PolicyChanged, trigger, Vec::new());
@@ -208,9 +222,11 @@ impl Pipeline {
                     return;
                 }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
-                    self.reject(trigger, vec![format!("{error:#}").into()]);
+                    let former = self.restore();
+                    self.reject(trigger, vec![format!("{error:#}; {former}").into()]);
                     return;
                 }
+                self.by_half = false;
                 keep(&self.state_dir, &documents.texts);
                 self.in_force.succeed(registry, table);
                 self.publish_watched();
@@ -223,6 +239,22 @@ impl Pipeline {
                     "configuration is in force"
                 );
                 self.tell_policy(Kind::PolicyChanged, trigger, Vec::new());
+            }
+        }
+    }
+
+    /// Puts in force again what was before a change that failed half way; answers with what is in force now.
+    fn restore(&mut self) -> &'static str {
+        let restored = self.kernel.apply(&self.in_force.table, &self.in_force.registry);
+        self.by_half = restored.is_err();
+        match restored {
+            Ok(()) => "the configuration before it is in force",
+            Err(error) => {
+                error!(
+                    error = format!("{error:#}"),
+                    "a configuration was put in force by half, and the one before it cannot be put back"
+                );
+                "some of it may be in force beside the configuration before it"
             }
         }
     }
@@ -287,7 +319,7 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 /// Pause between two batches. The ring buffer holds what a storm brings in many times this.
 const REST: Duration = Duration::from_millis(10);
 /// How often what is dearer than a look is done: instances that ran before the daemon (a walk through /proc while
-/// there are any), and this host's own addresses.
+/// there are any), what has ended without an event, and this host's own addresses.
 const TICKS_PER_ROUND: u64 = 5;
 /// Commands that wait for the pipeline; the server's clients wait with them.
 pub const COMMANDS_WAITING_MAX: usize = 64;

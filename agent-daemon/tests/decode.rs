@@ -10,10 +10,11 @@ use std::{net::IpAddr, sync::LazyLock};
 use agent_common::{
     event::{Header, Kind as Layout, Text, VERSION, net, process::Exec, text_flags},
     identity::{Origin, Recognised, evidence},
+    limits::UNIX_PATH_BYTES,
     verdict::Verdict,
 };
 use chaperone::{
-    event::{Event, Kind, local::UNDECODABLE, mask::Masks, word::InstanceId},
+    event::{Event, Kind, Truncated, local::UNDECODABLE, mask::Masks, word::InstanceId},
     kernel::hooks::{self, Head, Reading},
 };
 use records::{Random, cgroup, exec, exit, fork, net, texts, unix};
@@ -159,8 +160,28 @@ fn unix_sockets_have_a_path_or_an_abstract_name_and_a_peer() {
     (raw.peer_pid, raw.op) = (0, net::Op::Send as u8);
     let event = decode(bytemuck::bytes_of(&raw)).unwrap();
     assert_eq!((event.kind, event.unix.unwrap().peer), (Kind::UnixSend, None));
-    raw.name_bytes = 109;
-    assert_eq!(decode(bytemuck::bytes_of(&raw)).unwrap_err(), "text");
+}
+
+#[test]
+fn a_unix_socket_s_name_that_is_too_long_or_unreadable_is_marked_and_its_verdict_told() {
+    let long = format!("/deep/{}", "x".repeat(UNIX_PATH_BYTES - 6));
+    let mut raw = unix(long.as_bytes());
+    raw.name_bytes = 300;
+    let event = decode(bytemuck::bytes_of(&raw)).unwrap();
+    let mark = Truncated { field: "unix.path".into(), bytes: 300, ..Truncated::default() };
+    assert_eq!((event.truncated, event.unreadable.len()), (vec![mark], 0));
+    assert_eq!((&*event.unix.unwrap().path, event.verdict.is_some()), (&*long, true));
+
+    raw.name_bytes = u16::MAX;
+    let event = decode(bytemuck::bytes_of(&raw)).unwrap();
+    assert_eq!(event.unreadable.iter().map(|f| &**f).collect::<Vec<_>>(), ["unix.path"]);
+    assert_eq!((event.truncated.len(), &*event.unix.unwrap().path), (0, ""));
+
+    // What begins like a broker's socket may be another's.
+    let mut raw = unix(format!("/run/user/{}/bus", "9".repeat(UNIX_PATH_BYTES - 14)).as_bytes());
+    assert_eq!(decode(bytemuck::bytes_of(&raw)).unwrap().handed_off.as_deref(), Some("dbus"));
+    raw.name_bytes += 1;
+    assert_eq!(decode(bytemuck::bytes_of(&raw)).unwrap().handed_off, None);
 }
 
 #[test]

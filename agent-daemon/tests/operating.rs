@@ -53,6 +53,14 @@ fn every_line_that_asks_for_somebody_is_explained() {
 }
 
 #[test]
+fn a_daemon_that_fails_is_started_again_however_often() {
+    let unit = read("deploy/systemd/chaperone.service");
+    let (of_unit, of_service) = unit.split_once("[Service]").unwrap();
+    assert!(of_unit.lines().any(|line| line == "StartLimitIntervalSec=0"));
+    assert!(of_service.lines().any(|line| line == "Restart=on-failure"));
+}
+
+#[test]
 fn the_table_of_bounds_is_current() {
     let mut table = String::from("| name | bound | holds | at the bound |\n|---|---|---|---|\n");
     for of in BOUNDS {

@@ -28,6 +28,8 @@ pub struct Documents {
     pub texts: Texts,
     /// What the `exe` paths lead to, as far as they exist now.
     pub executables: BTreeMap<PathBuf, Executable>,
+    /// Directories that were to be read and are not there.
+    pub missing: Vec<PathBuf>,
 }
 
 /// A file that an `exe` path leads to.
@@ -122,7 +124,10 @@ impl Documents {
         let place = Place::file(&dir.display().to_string());
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.missing.push(dir.to_owned());
+                return;
+            }
             Err(error) => {
                 problems.push(Problem::new(
                     &place,

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     files::Documents,
-    problem::{Problems, Texts},
+    problem::{Place, Problem, Problems, Texts},
 };
 
 /// Keeps the texts below `state_dir`, in place of those before.
@@ -28,6 +28,30 @@ pub fn recall(state_dir: &Path) -> Option<(Documents, Problems)> {
     let bytes = fs::read(state_dir.join(FILE)).ok()?;
     let texts = serde_json::from_slice(&bytes).ok()?;
     Some(Documents::from_texts(&Texts(texts)))
+}
+
+/// Directories that are missing now, and that what was kept came from: moved away or not mounted, which is not how
+/// somebody says that there are to be no agents any more.
+#[must_use]
+pub fn vanished(state_dir: &Path, documents: &Documents) -> Problems {
+    let mut problems = Problems::default();
+    if documents.missing.is_empty() {
+        return problems;
+    }
+    let Some((before, _)) = recall(state_dir) else { return problems };
+    for directory in &documents.missing {
+        let directory = directory.display().to_string();
+        let below = format!("{directory}/");
+        if before.texts.0.keys().any(|file| file.starts_with(&below)) {
+            let remedy = "put it back, or make it empty if nothing is to be in force";
+            problems.push(Problem::new(
+                &Place::file(&directory),
+                "is gone, and what is in force came from it",
+                remedy,
+            ));
+        }
+    }
+    problems
 }
 
 const FILE: &str = "in-force.json";
@@ -51,5 +75,24 @@ mod tests {
         assert_eq!(recalled.roles[0].metadata.name.place, documents.roles[0].metadata.name.place);
         fs::write(dir.path().join(FILE), "{ half").unwrap();
         assert!(recall(dir.path()).is_none());
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_a_problem_where_something_came_from_it() {
+        let (state, config) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let roles = config.path().join("roles");
+        let text = "apiVersion: chaperone/v1\nkind: Role\nmetadata: { name: r }\nspec: { mode: enforce, network: { default: deny } }\n";
+        fs::create_dir(&roles).unwrap();
+        fs::write(roles.join("r.yaml"), text).unwrap();
+        let vanished = || vanished(state.path(), &Documents::read(config.path()).0);
+        assert!(vanished().0.is_empty(), "nothing was kept");
+        keep(state.path(), &Documents::read(config.path()).0.texts).unwrap();
+        assert!(vanished().0.is_empty(), "agents/ was never there");
+        fs::rename(&roles, config.path().join("away")).unwrap();
+        let problems = vanished();
+        assert_eq!(problems.0.len(), 1);
+        assert!(problems.0[0].to_string().contains("roles: is gone"), "{problems}");
+        fs::create_dir(&roles).unwrap();
+        assert!(vanished().0.is_empty(), "an empty directory says that there is to be nothing");
     }
 }

@@ -48,7 +48,8 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Unix {
     pub op: Word<Op>,
-    /// The name the other end is bound to: a path, or `@` and an abstract name; empty when it has none.
+    /// The name the other end is bound to: a path, or `@` and an abstract name; empty when it has none, or it could not
+    /// be read (`unreadable`); the first 108 bytes of a longer path (`truncated`).
     pub path: Box<str>,
     /// Who holds the other end, where the kernel knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -118,6 +118,18 @@ impl Identities {
         self.files.get(&key).or_else(by_path).copied()
     }
 
+    /// Adds what another look has found; of what both have, the other's counts.
+    pub fn join(&mut self, other: &Self) {
+        self.files.extend(&other.files);
+        self.paths.extend(&other.paths);
+        self.basenames.extend(&other.basenames);
+        self.steps.0.extend(&other.steps.0);
+        self.cgroup_names.extend(&other.cgroup_names);
+        self.cgroup_paths.extend(&other.cgroup_paths);
+        self.cgroups.extend(&other.cgroups);
+        self.watched.extend(other.watched.iter().cloned());
+    }
+
     /// Whether it fits into the kernel's maps beside as much again, as a change needs it.
     pub fn fits(&self) -> Result<()> {
         let bounds = [
@@ -233,6 +245,25 @@ fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_looks_joined_nothing_is_missing_and_the_later_counts() {
+        let found = |agent| Match { agent, ..Match::default() };
+        let key = |n: u64| PathKey::of(&n.to_ne_bytes()).unwrap();
+        let look = |paths: &[(u64, u32)], cgroups: &[(u64, u32)]| Identities {
+            paths: paths.iter().map(|(n, agent)| (key(*n), found(*agent))).collect(),
+            cgroups: cgroups.iter().map(|(id, agent)| (*id, found(*agent))).collect(),
+            watched: BTreeSet::from([PathBuf::from(format!("/{}", paths.len()))]),
+            ..Identities::default()
+        };
+        let mut joined = look(&[(1, 7), (2, 7)], &[(5, 7)]);
+        joined.join(&look(&[(2, 8)], &[(6, 8)]));
+        let agents = [key(1), key(2)].map(|key| joined.paths[&key].agent);
+        assert_eq!((agents, joined.paths.len()), ([7, 8], 2));
+        let agents = [5, 6].map(|id| joined.cgroups[&id].agent);
+        assert_eq!((agents, joined.cgroups.len()), ([7, 8], 2));
+        assert_eq!(joined.watched.len(), 2);
+    }
 
     #[test]
     fn more_than_fits_is_told_by_name() {

@@ -60,7 +60,12 @@ impl Lineage {
         match event.kind {
             Kind::ProcessExec => {
                 if let (Some(exe), Some(exec_id)) = (&subject.exe, subject.exec_id) {
-                    let image = Image { exe: exe.clone(), script: subject.script.clone(), pid: subject.pid };
+                    let image = Image {
+                        exe: exe.clone(),
+                        script: subject.script.clone(),
+                        pid: subject.pid,
+                        agent: subject.instance.is_some(),
+                    };
                     self.images.insert(exec_id.0, image);
                 }
             }

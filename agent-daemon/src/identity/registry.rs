@@ -135,6 +135,12 @@ impl Registry {
         self.agents.get(&name_id(name)).filter(|agent| agent.name == name)
     }
 
+    /// Whether an agent of this number is registered or known.
+    #[must_use]
+    pub fn knows(&self, id: u32) -> bool {
+        self.agents.contains_key(&id) || self.unregistered.contains_key(&id)
+    }
+
     /// The name of an agent, also of one that a reload removed not long ago.
     #[must_use]
     pub fn agent_name(&self, id: u32) -> Option<&str> {

@@ -18,7 +18,7 @@ use crate::{
         patterns::Steps,
         registry::Registry,
     },
-    policy::table::{Names, Table},
+    policy::table::{Diff, Names, Table},
 };
 
 /// The maps that this file writes.
@@ -63,14 +63,7 @@ impl Tables {
     }
 
     fn adopt(&mut self) {
-        self.in_force = Table {
-            roles: self.roles.entries().into_iter().collect(),
-            exact: self.exact.entries().into_iter().collect(),
-            prefixes: self.prefixes.entries().into_iter().collect(),
-            unix: self.unix.entries().into_iter().collect(),
-            sockets: self.sockets.entries().into_iter().collect(),
-            names: Names::default(),
-        };
+        self.in_force = self.lies_there();
         let files = self.files.entries().into_iter();
         let cgroups = self.cgroups.entries().into_iter();
         self.identified = Identities {
@@ -90,10 +83,30 @@ impl Tables {
         };
     }
 
+    /// The policy as the maps have it.
+    fn lies_there(&self) -> Table {
+        Table {
+            roles: self.roles.entries().into_iter().collect(),
+            exact: self.exact.entries().into_iter().collect(),
+            prefixes: self.prefixes.entries().into_iter().collect(),
+            unix: self.unix.entries().into_iter().collect(),
+            sockets: self.sockets.entries().into_iter().collect(),
+            names: Names::default(),
+        }
+    }
+
     /// Puts a policy in force: its rules are written beside the old ones, then each role is pointed at them with one
-    /// write, then the old rules go. Where a write fails the roles still point at their old rules.
+    /// write, then the old rules go. Where a rule's write fails the roles still point at their old rules; where a role's
+    /// does, some point at the new ones, and putting the old policy in force again points them back.
     pub fn apply(&mut self, table: &Table) -> Result<()> {
         let diff = table.diff(&self.in_force);
+        let written = self.write(&diff);
+        // After half of it the maps hold neither policy: what comes next must know what there is to mend.
+        self.in_force = if written.is_ok() { table.clone() } else { self.lies_there() };
+        written
+    }
+
+    fn write(&mut self, diff: &Diff) -> Result<()> {
         for (key, rule) in &diff.add.exact {
             self.exact.put(*key, *rule)?;
         }
@@ -124,7 +137,6 @@ impl Tables {
         for key in &diff.remove.sockets {
             self.sockets.remove(*key)?;
         }
-        self.in_force = table.clone();
         Ok(())
     }
 
@@ -137,7 +149,9 @@ impl Tables {
     pub fn identify(&mut self, registry: &Registry, login_programs: &[PathBuf]) -> Result<()> {
         let new = resolve(registry, login_programs);
         new.fits()?;
-        let old = std::mem::take(&mut self.identified);
+        let old = self.identified.clone();
+        // Until all is written: what an error leaves behind is removed by the next look.
+        self.identified.join(&new);
         for (key, found) in &new.files {
             self.files.put(file_key(*key), *found)?;
         }
@@ -182,6 +196,9 @@ impl Tables {
         for id in old.cgroups.keys().filter(|id| !new.cgroups.contains_key(id)) {
             self.cgroups.remove(*id)?;
         }
+        for id in strangers(&self.cgroups.entries(), registry) {
+            self.cgroups.remove(id)?;
+        }
         self.identified = new;
         Ok(())
     }
@@ -203,6 +220,30 @@ impl Tables {
     }
 }
 
+/// Cgroups of agents that nobody knows any more: the kernel side takes up what is made below an agent's or has its name,
+/// also since the last look, of which this side knows nothing.
+fn strangers(cgroups: &[(u64, CgroupAgent)], registry: &Registry) -> Vec<u64> {
+    cgroups.iter().filter(|(_, entry)| !registry.knows(entry.found.agent)).map(|(id, _)| *id).collect()
+}
+
 fn file_key((ino, dev): (u64, u32)) -> FileKey {
     FileKey { ino, dev, generation: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::catalogue;
+
+    #[test]
+    fn a_cgroup_whose_agent_was_removed_is_nobodys_also_where_the_kernel_side_took_it_up() {
+        let known = catalogue::known().unwrap();
+        let mut registry = Registry::default();
+        registry.recognise_too(&known);
+        let cgroup = |agent| CgroupAgent { found: Match { agent, ..Match::default() }, instance: 0 };
+        let cgroups = [(1, cgroup(known[0].id)), (2, cgroup(0)), (3, cgroup(known[1].id))];
+        assert_eq!(strangers(&cgroups, &registry), [2]);
+        registry.recognise_too(&known[..1]);
+        assert_eq!(strangers(&cgroups, &registry), [2, 3]);
+    }
 }

@@ -215,13 +215,13 @@ pub const BOUNDS: &[Bound] = &[
         "cgroups_known",
         "cgroups whose path the daemon remembers",
         CGROUPS_MAX as u64,
-        "all are forgotten, and those that live are read again from /sys/fs/cgroup",
+        "those that have not been seen lately are forgotten; what lives is read again from /sys/fs/cgroup when it is asked for",
     ),
     bound(
         "images_known",
         "program images whose path the daemon remembers",
         IMAGES_MAX as u64,
-        "all are forgotten: events lack `exe` until the next exec; verdicts do not use it",
+        "those that nobody runs any more are forgotten, then the oldest of people and the system: their events lack `exe` until the next exec; verdicts do not use it",
     ),
     bound(
         "verdicts_counted",

@@ -89,4 +89,13 @@ impl Line {
         let cgroups = &mut self.lineage.cgroups;
         host::walk_cgroups(&mut |id, path| cgroups.insert(id, path));
     }
+
+    /// Forgets what is there no more and no event said so.
+    pub fn forget(&mut self) {
+        self.lineage.images.sweep(&host::pids().into_iter().collect());
+        if self.lineage.cgroups.begin_sweep() {
+            self.learn_cgroups();
+            self.lineage.cgroups.end_sweep();
+        }
+    }
 }

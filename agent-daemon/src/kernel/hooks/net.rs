@@ -10,7 +10,7 @@ use agent_common::{
 
 use super::{Undecodable, fixed, readable};
 use crate::event::{
-    Event, Name, handed_off,
+    Event, Name, Truncated, handed_off,
     net::{self, AF_INET, AF_INET6, Decision, Network, Peer, Rule, RuleIds},
     word::{ExecId, InstanceId, Word, hex},
 };
@@ -24,12 +24,13 @@ pub(super) fn net(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
 
 pub(super) fn unix(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
     let raw: Unix = fixed(whole)?;
-    let name = raw.name.get(..usize::from(raw.name_bytes)).ok_or(Undecodable { reason: "text" })?;
     judged(&raw.judgement, event);
+    let name = kept_name(&raw, event);
     let path = socket_name(name);
     // A broker inside the instance itself (a tmux server that the agent started) is not outside its tree.
     let instance = raw.header.subject.instance;
-    if instance != 0 && raw.peer_instance != instance {
+    let whole = event.truncated.is_empty();
+    if instance != 0 && raw.peer_instance != instance && whole {
         event.handed_off = handed_off::by_socket(&path).map(Name::from);
     }
     let known = raw.peer_pid != 0 || raw.peer_instance != 0 || raw.peer_exec_id != 0;
@@ -42,6 +43,22 @@ pub(super) fn unix(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
     });
     event.unix = Some(net::Unix { op: Word::from_raw(raw.op), path, peer });
     Ok(())
+}
+
+/// What came of the name. A file's path may be longer than a name that can be bound; one that could not be walked has
+/// a length that none has.
+fn kept_name<'a>(raw: &'a Unix, event: &mut Event) -> &'a [u8] {
+    let field = || Name::from("unix.path");
+    if raw.name_bytes == u16::MAX {
+        event.unreadable.push(field());
+        return &[];
+    }
+    if let Some(name) = raw.name.get(..usize::from(raw.name_bytes)) {
+        return name;
+    }
+    let bytes = u32::from(raw.name_bytes);
+    event.truncated.push(Truncated { field: field(), bytes, hash: None, tail: false });
+    &raw.name
 }
 
 fn judged(raw: &Judgement, event: &mut Event) {

@@ -23,7 +23,7 @@ pub struct Gauges {
     pub roles: usize,
     /// Live instances by agent.
     pub instances: BTreeMap<String, u64>,
-    /// Live tasks of instances.
+    /// Live processes of instances, and one more for each that was found running.
     pub tasks: u64,
     /// Live processes by the origin that their label says.
     pub processes: BTreeMap<&'static str, u64>,
@@ -143,7 +143,8 @@ fn events(out: &mut Text, metrics: &Metrics, g: &Gauges) {
 
 fn verdicts(out: &mut Text, metrics: &Metrics) {
     let name = "chaperone_verdicts_total";
-    out.family(name, "counter", "Verdicts on acts of agents, by agent, role and verdict.");
+    let help = "Verdicts in events that were read, by agent, role and verdict.";
+    out.family(name, "counter", help);
     // By what is shown: two numbers of one name, such as agents that are gone, are one series.
     let mut shown: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
     for ((_, _, verdict), of) in &metrics.verdicts {
@@ -160,7 +161,9 @@ fn who(out: &mut Text, g: &Gauges) {
     for (agent, count) in &g.instances {
         out.value("chaperone_instances", &[("agent", agent)], *count as f64);
     }
-    out.single("chaperone_agent_tasks", "gauge", "Live tasks of all instances.", g.tasks as f64);
+    let help =
+        "Live processes of all instances, and one for each instance that was found running at a start.";
+    out.single("chaperone_agent_tasks", "gauge", help, g.tasks as f64);
     out.family("chaperone_processes", "gauge", "Live processes, by the origin that their label says.");
     for (origin, count) in &g.processes {
         out.value("chaperone_processes", &[("origin", origin)], *count as f64);
