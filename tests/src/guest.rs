@@ -22,6 +22,9 @@ pub struct Guest {
     /// The guest runs systemd: the cases that need it.
     #[arg(long)]
     pub systemd: bool,
+    /// The cases in which daemons come and go, and programs with them.
+    #[arg(long)]
+    pub lifetime: bool,
     /// Only cases whose name contains this.
     #[arg(long)]
     pub only: Option<String>,
@@ -47,6 +50,10 @@ impl Guest {
         let only = self.only.as_deref();
         if self.systemd {
             tally.run(systemd::CASES, only, &mut shared);
+            return Ok(tally.exit_code());
+        }
+        if self.lifetime {
+            tally.run(process::lifetime::CASES, only, &mut shared);
             return Ok(tally.exit_code());
         }
         tally.run(&process::cases(), only, &mut shared);

@@ -30,6 +30,8 @@ struct Benchmark {
     agents: bool,
     /// Durations are instructions.
     icount: bool,
+    /// Programs come and go: see [`Guest::one_thread`].
+    one_thread: bool,
     memory_mb: Option<u32>,
 }
 
@@ -41,6 +43,7 @@ const PLAIN: Benchmark = Benchmark {
     systemd: false,
     agents: false,
     icount: false,
+    one_thread: false,
     memory_mb: None,
 };
 
@@ -50,7 +53,7 @@ const TABLE: [Benchmark; 6] = [
     Benchmark { name: "agents", cgroup: true, agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
     Benchmark { name: "cost", icount: true, memory_mb: Some(COST_MEMORY_MB), ..PLAIN },
     Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
-    Benchmark { name: "gaps", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
+    Benchmark { name: "gaps", kernels: &["6.1", "6.12"], cgroup: true, one_thread: true, ..PLAIN },
 ];
 
 /// Room for 10,000 processes.
@@ -103,6 +106,7 @@ fn guests(benchmark: &Benchmark) -> Vec<Guest> {
         systemd: benchmark.systemd,
         agents: benchmark.agents,
         icount: benchmark.icount,
+        one_thread: benchmark.one_thread,
         memory_mb: benchmark.memory_mb.unwrap_or(Guest::default().memory_mb),
         timeout: TIMEOUT,
         ..Guest::default()

@@ -38,6 +38,10 @@ pub struct Guest {
     pub systemd: bool,
     /// One tick per instruction: slow, but durations become instruction counts.
     pub icount: bool,
+    /// One host thread emulates all processors in turn. With one for each, QEMU now and then lets a processor run kernel
+    /// code as it was before another has changed it, which attaching and detaching programs does: the guest stands still
+    /// or ends with `Oops: int3`.
+    pub one_thread: bool,
     pub smp: u32,
     pub memory_mb: u32,
     pub timeout: Duration,
@@ -58,6 +62,7 @@ impl Default for Guest {
             lsm: true,
             systemd: false,
             icount: false,
+            one_thread: false,
             smp: 2,
             memory_mb: 1024,
             timeout: Duration::from_secs(300),

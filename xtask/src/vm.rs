@@ -82,6 +82,7 @@ fn boot(arguments: Vm) -> Result<u8> {
         lsm: !arguments.no_lsm,
         systemd: arguments.systemd,
         icount: arguments.icount,
+        one_thread: false,
         smp: arguments.smp,
         memory_mb: arguments.memory_mb,
         timeout: Duration::from_secs(arguments.timeout_s),

@@ -2,7 +2,7 @@
 
 mod births;
 mod known;
-mod lifetime;
+pub mod lifetime;
 mod recognised;
 mod told;
 
@@ -23,7 +23,7 @@ use crate::{
 /// All cases of the family.
 #[must_use]
 pub fn cases() -> Vec<Case<Shared>> {
-    [recognised::CASES, known::CASES, births::CASES, told::CASES, lifetime::CASES]
+    [recognised::CASES, known::CASES, births::CASES, told::CASES]
         .into_iter()
         .flatten()
         .map(|c| Case { ..*c })

@@ -49,7 +49,7 @@ fn boots(kernel: &Kernel, image: &Image) -> Result<bool> {
     let place = tempfile::tempdir().context("make a directory for the trial")?;
     let initramfs = place.path().join("initramfs");
     initramfs::write(kernel, image, &initramfs)?;
-    let mut machine = qemu::base(Accel::Kvm, false, 1, 512);
+    let mut machine = qemu::base(Accel::Kvm, false, false, 1, 512);
     machine.arg("-kernel").arg(&kernel.vmlinuz).arg("-initrd").arg(&initramfs);
     machine.args(["-append", "console=ttyS0 quiet panic=-1 guest.probe", "-serial", "stdio"]);
     machine.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

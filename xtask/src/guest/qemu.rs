@@ -29,7 +29,7 @@ pub fn start(
     place: &Path,
 ) -> Result<Machine> {
     let console = place.join("console");
-    let mut qemu = base(accel, guest.icount, guest.smp, guest.memory_mb);
+    let mut qemu = base(accel, guest.icount, guest.one_thread, guest.smp, guest.memory_mb);
     qemu.arg("-kernel").arg(&kernel.vmlinuz).arg("-initrd").arg(place.join("initramfs"));
     let lsm = if guest.lsm { "capability,landlock,lockdown,bpf" } else { "capability,landlock,lockdown" };
     qemu.args(["-append", &format!("console=ttyS0 quiet panic=-1 mitigations=off lsm={lsm}")]);
@@ -61,7 +61,7 @@ pub fn start(
 }
 
 /// The parts of the command line that no guest varies. setpriv ends the machine with us, however we end.
-pub fn base(accel: Accel, icount: bool, smp: u32, memory_mb: u32) -> Command {
+pub fn base(accel: Accel, icount: bool, one_thread: bool, smp: u32, memory_mb: u32) -> Command {
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     qemu.args([
@@ -78,6 +78,7 @@ pub fn base(accel: Accel, icount: bool, smp: u32, memory_mb: u32) -> Command {
     match accel {
         _ if icount => qemu.args(["-accel", "tcg", "-icount", "shift=0,sleep=off"]),
         Accel::Kvm => qemu.args(["-accel", "kvm"]),
+        Accel::Tcg if one_thread => qemu.args(["-accel", "tcg,thread=single"]),
         Accel::Tcg => qemu.args(["-accel", "tcg,thread=multi"]),
     };
     // Instruction counts add up on one processor only.

@@ -28,13 +28,14 @@ pub enum Work {
         kernel: &'static str,
         lsm: bool,
         systemd: bool,
+        lifetime: bool,
     },
     /// Real agents, in a guest with BPF LSM.
     Agents,
     Host,
 }
 
-pub const TABLE: [Step; 11] = [
+pub const TABLE: [Step; 15] = [
     Step { name: "fmt", quick: true, work: Work::Cargo(&["fmt", "--all", "--check", "--", "--color=never"]) },
     Step {
         name: "clippy",
@@ -68,27 +69,47 @@ pub const TABLE: [Step; 11] = [
     Step {
         name: "guest 6.12 lsm",
         quick: true,
-        work: Work::Guest { kernel: "6.12", lsm: true, systemd: false },
+        work: Work::Guest { kernel: "6.12", lsm: true, systemd: false, lifetime: false },
     },
     Step {
         name: "guest 6.12 cgroup",
         quick: true,
-        work: Work::Guest { kernel: "6.12", lsm: false, systemd: false },
+        work: Work::Guest { kernel: "6.12", lsm: false, systemd: false, lifetime: false },
     },
     Step {
         name: "guest 6.12 systemd",
         quick: false,
-        work: Work::Guest { kernel: "6.12", lsm: true, systemd: true },
+        work: Work::Guest { kernel: "6.12", lsm: true, systemd: true, lifetime: false },
     },
     Step {
         name: "guest 6.1 lsm",
         quick: false,
-        work: Work::Guest { kernel: "6.1", lsm: true, systemd: false },
+        work: Work::Guest { kernel: "6.1", lsm: true, systemd: false, lifetime: false },
     },
     Step {
         name: "guest 6.1 cgroup",
         quick: false,
-        work: Work::Guest { kernel: "6.1", lsm: false, systemd: false },
+        work: Work::Guest { kernel: "6.1", lsm: false, systemd: false, lifetime: false },
+    },
+    Step {
+        name: "guest 6.12 lsm, lifetime",
+        quick: true,
+        work: Work::Guest { kernel: "6.12", lsm: true, systemd: false, lifetime: true },
+    },
+    Step {
+        name: "guest 6.12 cgroup, lifetime",
+        quick: true,
+        work: Work::Guest { kernel: "6.12", lsm: false, systemd: false, lifetime: true },
+    },
+    Step {
+        name: "guest 6.1 lsm, lifetime",
+        quick: false,
+        work: Work::Guest { kernel: "6.1", lsm: true, systemd: false, lifetime: true },
+    },
+    Step {
+        name: "guest 6.1 cgroup, lifetime",
+        quick: false,
+        work: Work::Guest { kernel: "6.1", lsm: false, systemd: false, lifetime: true },
     },
     Step { name: "real agents", quick: false, work: Work::Agents },
     Step { name: "host", quick: true, work: Work::Host },
@@ -115,15 +136,19 @@ pub fn perform(step: &Step, bench: &Bench) -> Result<Outcome> {
                     .env("PATH", toolchain::path(&bench.cache)?),
             )
         }
-        Work::Guest { kernel, lsm, systemd } => {
-            let script = match (systemd, lsm) {
-                (true, _) => "exec chaperone-tests guest --systemd",
-                (_, true) => "exec chaperone-tests guest --mode lsm",
-                (_, false) => "exec chaperone-tests guest --mode cgroup",
+        Work::Guest { kernel, lsm, systemd, lifetime } => {
+            let mode = if lsm { "lsm" } else { "cgroup" };
+            let part = match (systemd, lifetime) {
+                (true, _) => " --systemd",
+                (_, true) => " --lifetime",
+                (_, false) => "",
             };
-            guest(Guest { kernel: kernel.into(), lsm, systemd, ..Guest::default() }, script, bench)
+            let script = format!("exec chaperone-tests guest --mode {mode}{part}");
+            let guest =
+                Guest { kernel: kernel.into(), lsm, systemd, one_thread: lifetime, ..Guest::default() };
+            run(guest, &script, bench)
         }
-        Work::Agents => guest(
+        Work::Agents => run(
             Guest { agents: true, memory_mb: AGENTS_MEMORY_MB, ..Guest::default() },
             "exec chaperone-tests agents",
             bench,
@@ -149,7 +174,7 @@ fn command(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome { passed: output.status.success(), text: text.into_owned() })
 }
 
-fn guest(guest: Guest, script: &str, bench: &Bench) -> Result<Outcome> {
+fn run(guest: Guest, script: &str, bench: &Bench) -> Result<Outcome> {
     let host = bench.host.as_ref().context("guests are set up before their steps")?;
     let guest = Guest { timeout: GUEST_TIMEOUT, ..guest };
     let mut bytes = Vec::new();
