@@ -36,6 +36,7 @@ use crate::{
     identity::{
         discovery::{self, Running},
         identified::Identities,
+        naming::Files,
         registry::Registry,
     },
     policy::table::Table,
@@ -233,6 +234,7 @@ impl Kernel {
             if found.is_empty() {
                 break;
             }
+            let files = Files::now();
             for running in found {
                 let instance = running.seed.label.instance;
                 if let Some(begun) = running.begins {
@@ -241,7 +243,7 @@ impl Kernel {
                 }
                 self.seeds.put(running.pid, running.seed)?;
                 // An exec before this was not seen, since the process had no label; one after it is.
-                if !running.is_as_seen() {
+                if !running.is_as_seen(&files) {
                     self.seeds.remove(running.pid)?;
                     if running.begins.is_some() {
                         self.instances.remove(instance)?;

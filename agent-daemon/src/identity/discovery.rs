@@ -54,9 +54,9 @@ type Image = (u64, Option<(u64, u32)>, Option<(u64, u32)>);
 impl Running {
     /// Whether the process still runs what it was judged by.
     #[must_use]
-    pub fn is_as_seen(&self) -> bool {
+    pub fn is_as_seen(&self, files: &Files) -> bool {
         let now = Process::new(self.pid as i32).ok();
-        let now = now.and_then(|process| show(&process, &Files::now(), None));
+        let now = now.and_then(|process| show(&process, files, None));
         now.is_some_and(|now| Some(now.image()) == self.seen)
     }
 }
