@@ -1,7 +1,7 @@
 //! What two builds must agree on to share maps: the layout of every pinned map.
 //!
 //! A build with another contract does not touch the maps of the one before it. It makes its own, labels what runs
-//! from /proc, and takes over when both are in force; what cannot be taken over that way is said in its first event.
+//! from /proc, and takes over when both are in force. What the one before it had told and lost it takes up too.
 
 use crate::{
     event::{COUNTERS, KINDS},
@@ -10,11 +10,12 @@ use crate::{
         Share, SuffixKey, SuffixStep, hash_step,
     },
     limits,
+    progress::Progress,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 
 /// Raise it when a field changes its meaning and no size does.
-const REVISION: usize = 2;
+const REVISION: usize = 3;
 
 /// One number for all that follows.
 pub const CONTRACT: u64 = hash(&[
@@ -38,6 +39,7 @@ pub const CONTRACT: u64 = hash(&[
     size_of::<SocketKey>(),
     size_of::<Rule>(),
     size_of::<Policy>(),
+    size_of::<Progress>(),
     KINDS as usize,
     COUNTERS as usize,
     limits::INSTANCES_MAX as usize,

@@ -41,5 +41,6 @@ pub mod event;
 pub mod identity;
 pub mod limits;
 pub mod offsets;
+pub mod progress;
 pub mod rule;
 pub mod verdict;

@@ -22,13 +22,13 @@ use crate::{
         lineage::{Image, Lineage},
         registry::{Agent, Registry},
     },
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, Leftover},
     pipeline::{
         self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host,
         in_force::InForce,
     },
     policy::{self, table::Table},
-    record::{Recorder, file::File, followers::Followers},
+    record::{Recorder, file::File, followers::Followers, progress::Progress},
 };
 
 /// How a daemon is to be run.
@@ -49,18 +49,20 @@ pub async fn run(options: Options) -> Result<()> {
     let known = known(&config)?;
     let (mut registry, table, rejected) = configuration(&config)?;
     registry.recognise_too(&known);
-    let (mut kernel, found) = put_in_force(&kernel, &config, &registry, &table).or_else(|error| {
-        if !error.is::<kernel::LsmRefused>() {
-            return Err(error);
-        }
-        let cgroup = kernel::Options { without_lsm: Some(format!("{error:#}")), ..kernel };
-        put_in_force(&cgroup, &config, &registry, &table)
-    })?;
+    let Started { mut kernel, found, left } =
+        put_in_force(&kernel, &config, &registry, &table).or_else(|error| {
+            if !error.is::<kernel::LsmRefused>() {
+                return Err(error);
+            }
+            let cgroup = kernel::Options { without_lsm: Some(format!("{error:#}")), ..kernel };
+            put_in_force(&cgroup, &config, &registry, &table)
+        })?;
     // Only now: the reader's thread would be born of a process that has no label yet.
-    let events = kernel.events().context("open the ring buffer")?;
+    let mut events = kernel.events().context("open the ring buffer")?;
 
     let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
     pipeline.known = known;
+    pipeline.take_over(&mut events, left);
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
     let (shutdown_in, shutdown) = mpsc::channel(1);
@@ -104,21 +106,30 @@ pub async fn run(options: Options) -> Result<()> {
     end
 }
 
-/// The kernel side with everything in force, and the agents that ran already. What follows comes first, for it is what
+/// The kernel side with everything in force.
+struct Started {
+    kernel: Kernel,
+    /// The agents that ran already.
+    found: Vec<Running>,
+    /// What daemons with another contract have not recorded.
+    left: Vec<Leftover>,
+}
+
+/// Puts everything in force. What follows comes first, for it is what
 /// makes an exec known, and what refuses when there is a label to refuse by.
 fn put_in_force(
     options: &kernel::Options,
     config: &Config,
     registry: &Registry,
     table: &Table,
-) -> Result<(Kernel, Vec<Running>)> {
+) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
     kernel.apply(table, registry).context("put the configuration in force")?;
     kernel.follow(registry).context("attach what follows processes")?;
     let found = kernel.label_existing().context("label what runs already")?;
     kernel.enforce().context("attach what refuses")?;
-    kernel.retire_others().context("let go of what another build has left")?;
-    Ok((kernel, found))
+    let left = kernel.retire_others().context("detach what another build has left")?;
+    Ok(Started { kernel, found, left })
 }
 
 /// The configuration as the files have it; or, with what is wrong with them, the one that was in force last.
@@ -151,7 +162,8 @@ fn known(config: &Config) -> Result<Vec<Agent>> {
 }
 
 fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline> {
-    let file = File::open(&config.events_file, config.events_file_bytes_max)
+    let progress = Progress::mapped(kernel.progress()).context("map the note of what is recorded")?;
+    let file = File::open(&config.events_file, config.events_file_bytes_max, progress)
         .with_context(|| format!("open the event file {}", config.events_file.display()))?;
     let mut line = Line {
         host: host::identify(),

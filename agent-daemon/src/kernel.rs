@@ -4,6 +4,7 @@ mod attach;
 mod btf;
 pub mod capability;
 pub mod hooks;
+mod leftover;
 pub mod measure;
 mod object;
 mod offsets;
@@ -15,19 +16,21 @@ mod tables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
     path::PathBuf,
 };
 
 use agent_common::{
     event::{Counter, Kind, record},
     identity::{Instance, Label, Match, Origin, Recognised, Seed},
+    progress::Progress,
     rule::Policy,
 };
 use anyhow::{Context as _, Result};
-use aya::maps::RingBuf;
 
 pub use self::{
     attach::{Adopted, LsmRefused, Options},
+    leftover::Leftover,
     ring::Ring,
 };
 
@@ -72,7 +75,6 @@ pub struct Kernel {
     seeds: raw::Hash<u32, Seed>,
     runs: raw::Hash<u32, Match>,
     record: raw::Slots<u32>,
-    lost_told: raw::Slots<u64>,
     submitted: raw::Counts,
     lost: raw::Counts,
     counters: raw::Counts,
@@ -84,6 +86,7 @@ pub struct Kernel {
     next_seed: u64,
     /// The ring buffer until it is read.
     ring: Option<aya::maps::Map>,
+    progress: OwnedFd,
 }
 
 impl Kernel {
@@ -107,11 +110,11 @@ impl Kernel {
             seeds: raw::Hash::take(maps, "SEEDS")?,
             runs: raw::Hash::take(maps, "RUNS")?,
             record: raw::Slots::take(maps, "RECORD")?,
-            lost_told: raw::Slots::take(maps, "LOST_TOLD")?,
             submitted: raw::Counts::take(maps, "SUBMITTED")?,
             lost: raw::Counts::take(maps, "LOST")?,
             counters: raw::Counts::take(maps, "COUNTERS")?,
             ring: Some(maps.take("EVENTS")?),
+            progress: raw::mappable(maps, "PROGRESS", size_of::<Progress>())?,
             login_programs: config.login_programs.clone(),
             scope: scope_below(options)?,
             found_running: BTreeSet::new(),
@@ -183,15 +186,22 @@ impl Kernel {
         self.programs.enforce()
     }
 
-    /// Lets go of what other builds have left; call when everything that runs is labelled.
-    pub fn retire_others(&self) -> Result<()> {
+    /// Detaches what other builds have left; call when everything that runs is labelled. Answers with what those with
+    /// another contract have not recorded.
+    pub fn retire_others(&self) -> Result<Vec<Leftover>> {
         self.programs.retire_others()
+    }
+
+    /// The map of what the record's own progress is noted in.
+    #[must_use]
+    pub fn progress(&self) -> &OwnedFd {
+        &self.progress
     }
 
     /// Raw events, in ring order; each is one record as `hooks::decode` takes it. Call once, within the runtime.
     pub fn events(&mut self) -> Result<Ring> {
         let map = self.ring.take().context("the ring buffer is read already")?;
-        Ring::new(RingBuf::try_from(map).context("open the ring buffer")?)
+        Ring::follow(map).context("open the ring buffer")
     }
 
     /// Puts a policy and a registry in force: new rules beside the old, one write per role, then the old rules go.
@@ -238,7 +248,10 @@ impl Kernel {
             for running in found {
                 let instance = running.seed.label.instance;
                 if let Some(begun) = running.begins {
-                    self.instances.put(instance, Instance { root: instance, ..begun })?;
+                    // Parents come first, so theirs is known.
+                    let parent = self.instances.get(begun.parent)?;
+                    let root = parent.map_or(instance, |parent| parent.root);
+                    self.instances.put(instance, Instance { root, ..begun })?;
                     self.found_running.insert(instance);
                 }
                 self.seeds.put(running.pid, running.seed)?;
@@ -312,24 +325,6 @@ impl Kernel {
             counters.named.insert(counter.name().to_string(), self.counters.get(*counter as u32)?);
         }
         Ok(counters)
-    }
-
-    /// Event kind → how many lost events have been told, by this daemon and those before it.
-    pub fn lost_told(&self) -> Result<BTreeMap<String, u64>> {
-        Kind::ALL
-            .iter()
-            .map(|kind| Ok((kind.name().to_string(), self.lost_told.get(*kind as u32)?)))
-            .collect()
-    }
-
-    /// Notes that so many lost events have been told.
-    pub fn note_lost_told(&mut self, told: &BTreeMap<String, u64>) -> Result<()> {
-        for kind in Kind::ALL {
-            if let Some(total) = told.get(kind.name()) {
-                self.lost_told.set(*kind as u32, *total)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod host;
 pub mod in_force;
 mod line;
 mod loss;
+mod predecessor;
 mod tell;
 
 use std::{
@@ -21,8 +22,8 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+use self::in_force::InForce;
 pub use self::line::{Host, Line};
-use self::{in_force::InForce, loss::Losses};
 use crate::{
     config::{
         Config, Documents, kept,
@@ -47,7 +48,6 @@ pub struct Pipeline {
     /// Tells the watcher where files that identify agents may appear.
     watched: watch::Sender<Vec<PathBuf>>,
     started: std::time::SystemTime,
-    losses: Losses,
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
@@ -80,8 +80,7 @@ impl Pipeline {
     pub fn new(kernel: Kernel, line: Line, in_force: InForce, config: &Config) -> Self {
         let (config_dir, state_dir) = (config.config_dir.clone(), config.state_dir.clone());
         let watched = watch::Sender::new(kernel.watched().iter().cloned().collect());
-        let told = kernel.lost_told().unwrap_or_default();
-        let (started, losses) = (std::time::SystemTime::now(), Losses::after(told));
+        let started = std::time::SystemTime::now();
         Self {
             kernel,
             line,
@@ -91,7 +90,6 @@ impl Pipeline {
             state_dir,
             watched,
             started,
-            losses,
             ticks: 0,
             rejected: None,
             by_half: false,
@@ -142,8 +140,15 @@ impl Pipeline {
     /// Takes a batch of events; how many it was.
     fn take(&mut self, events: &mut Ring) -> usize {
         let offset = host::boot_offset_ns();
-        let taken = events.take(BATCH_EVENTS_MAX, |record| self.line.take(record, offset));
+        let taken = events.take(BATCH_EVENTS_MAX, |record, end| {
+            if let Some(file) = &mut self.line.recorder.file {
+                file.read_until(end);
+            }
+            self.line.take(record, offset);
+        });
         self.line.recorder.flush();
+        // Written, or counted as not written. Until here the next daemon would read them again.
+        events.release();
         taken
     }
 
@@ -187,17 +192,19 @@ impl Pipeline {
     }
 
     fn count_losses(&mut self, counters: &Counters) {
-        let recorder = &self.line.recorder;
-        let unwritten = recorder.file.as_ref().map_or(0, crate::record::file::File::unwritten);
-        let lost = self.losses.since_last(counters, &recorder.metrics.undecodable, unwritten);
-        if !lost.is_empty() {
+        self.line.recorder.flush();
+        let Some(file) = &mut self.line.recorder.file else { return };
+        let account = file.progress().account();
+        let lost = loss::untold(&counters.lost, &account);
+        if lost.is_empty() {
+            return;
+        }
+        let event = Event { kind: Kind::EventsLost, lost: Some(lost.clone()), ..Event::default() };
+        // What nobody could read is told later.
+        if self.line.tell_if_written(event) {
             warn!(?lost, "events were lost");
-            self.line.tell_now(Event { kind: Kind::EventsLost, lost: Some(lost), ..Event::default() });
-            if let Err(error) = self.kernel.note_lost_told(self.losses.told()) {
-                warn!(
-                    error = format!("{error:#}"),
-                    "what was told of lost events may be told again after a restart"
-                );
+            if let Some(file) = &mut self.line.recorder.file {
+                file.progress().settle(loss::told(&counters.lost, &account));
             }
         }
     }

@@ -3,10 +3,11 @@
 pub mod file;
 pub mod followers;
 pub mod metrics;
+pub mod progress;
 pub mod scope;
 
 use self::{file::File, followers::Followers, metrics::Metrics};
-use crate::event::Event;
+use crate::event::{Event, local::UNDECODABLE};
 
 /// All sinks, written to by the pipeline alone.
 #[derive(Debug)]
@@ -42,6 +43,31 @@ impl Recorder {
             file.append(&self.line);
         }
         self.followers.offer(event, &self.line);
+    }
+
+    /// Hands an event to every sink if the file takes it, and at once; whether it did.
+    pub fn append_if_written(&mut self, event: &mut Event) -> bool {
+        event.seq = self.seq + 1;
+        self.line.clear();
+        event.write_line(&mut self.line);
+        if self.file.as_mut().is_some_and(|file| !file.write_alone(&self.line)) {
+            return false;
+        }
+        self.seq += 1;
+        self.metrics.recorded += 1;
+        self.followers.offer(event, &self.line);
+        true
+    }
+
+    /// Counts a record that could not be decoded.
+    pub fn undecodable(&mut self, reason: &str) {
+        let Some(at) = UNDECODABLE.iter().position(|known| *known == reason) else { return };
+        self.metrics.undecodable[at] += 1;
+        if let Some(file) = &mut self.file {
+            let mut account = file.progress().account();
+            account.undecodable[at] += 1;
+            file.progress().settle(account);
+        }
     }
 
     /// Ends a batch: what was appended is written.

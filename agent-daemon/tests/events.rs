@@ -19,7 +19,7 @@ use chaperone::{
     event::{Event, Kind, mask::Masks, reference},
     identity::lineage::{Lineage, Names},
     pipeline::{Host, Line},
-    record::{Recorder, file::File},
+    record::{Recorder, file::File, progress::Progress},
 };
 use records::{cgroup, exec, exit, fork, net, texts, unix};
 
@@ -70,7 +70,7 @@ fn session() -> Vec<Vec<u8>> {
 fn run(records: &[Vec<u8>]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.ndjson");
-    let mut line = line(Some(File::open(&path, 0).unwrap()));
+    let mut line = line(Some(File::open(&path, 0, Progress::of_our_own().unwrap()).unwrap()));
     for record in records {
         line.take(record, 1_767_225_600_000_000_000);
     }

@@ -12,10 +12,11 @@ use agent_common::{
         SuffixKey, SuffixStep,
     },
     limits,
+    progress::Progress,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_map_type},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -137,9 +138,9 @@ pub static SUBMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0)
 /// Events that found it full, per kind.
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
-/// What of `LOST` has been told, per kind: the daemon's own note, so that it is told once over all its restarts.
+/// How far the record has come and what of the lost has been told: the daemon's own note, for the one after it.
 #[map]
-pub static LOST_TOLD: Array<u64> = Array::with_max_entries(KINDS, 0);
+pub static PROGRESS: Array<Progress> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Slots of `event::Counter`.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);

@@ -33,7 +33,6 @@ pub struct Daemon {
     start: Start,
     child: Child,
     events: File,
-    rest: String,
     /// All events read so far.
     pub seen: Vec<Value>,
 }
@@ -59,8 +58,7 @@ impl Daemon {
         File::create_new(&path).context("make the event file")?;
         let events = File::open(&path)?;
         let child = spawn(&directory, start, &program("chaperone")?, &[])?;
-        let mut daemon =
-            Self { events, directory, start: start.clone(), child, rest: String::new(), seen: Vec::new() };
+        let mut daemon = Self { events, directory, start: start.clone(), child, seen: Vec::new() };
         daemon.wait_until_ready(0)?;
         Ok(daemon)
     }
@@ -77,6 +75,12 @@ impl Daemon {
     pub fn restart(&mut self, other: Option<&Path>, arguments: &[&str]) -> Result<()> {
         let from = self.begin(other, arguments)?;
         self.wait_until_ready(from)
+    }
+
+    /// As [`Self::restart`], in another mode.
+    pub fn restart_as(&mut self, mode: &str) -> Result<()> {
+        self.start.mode = Some(mode.to_owned());
+        self.restart(None, &[])
     }
 
     /// As [`Self::restart`], without waiting; answers where in `seen` its events will begin.
@@ -123,14 +127,14 @@ impl Daemon {
 
     /// Reads the events that came since the last call into `seen`.
     pub fn read(&mut self) -> Result<()> {
-        let at = self.events.stream_position()?;
-        self.events.seek(SeekFrom::Start(at))?;
-        self.events.read_to_string(&mut self.rest)?;
-        let whole = self.rest.rfind('\n').map_or(0, |end| end + 1);
-        for line in self.rest[..whole].lines() {
+        let mut text = String::new();
+        let bytes = self.events.read_to_string(&mut text)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        for line in text[..whole].lines() {
             self.seen.push(serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?);
         }
-        self.rest.drain(..whole);
+        // Half a line is read again: it is cut off if its writer was killed.
+        self.events.seek(SeekFrom::Current(whole as i64 - bytes as i64))?;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use tracing::warn;
 use super::{
     KernelMode,
     btf::Btf,
+    leftover::Leftover,
     object::{Changes, Object, Program},
     offsets::Layout,
     pins::{self, Pins},
@@ -60,10 +61,10 @@ const MAPS: &[&str] = &[
     "INSTANCES",
     "LABELS",
     "LOST",
-    "LOST_TOLD",
     "OWNERS",
     "PATHS",
     "PREFIX_RULES",
+    "PROGRESS",
     "RECORD",
     "ROLES",
     "RUNS",
@@ -266,7 +267,7 @@ impl Programs {
     pub fn maps(&self) -> Result<Maps<'_>> {
         match (&self.unloaded, &self.pins) {
             (Some((object, _)), _) => Ok(Maps::Loaded(object)),
-            (None, Some(pins)) => Ok(Maps::Pinned(pins)),
+            (None, Some(pins)) => Ok(Maps::Pinned(pins.maps())),
             (None, None) => bail!("neither loaded nor pinned"),
         }
     }
@@ -333,9 +334,10 @@ impl Programs {
         self.names.all().filter_map(|name| Some((id(name)?, name))).collect()
     }
 
-    /// Lets go of what other builds have left; call when all that runs is labelled.
-    pub fn retire_others(&self) -> Result<()> {
-        self.pins.as_ref().map_or(Ok(()), Pins::retire_others)
+    /// Detaches what other builds have left; call when all that runs is labelled.
+    pub fn retire_others(&self) -> Result<Vec<Leftover>> {
+        let others = self.pins.as_ref().map_or(Ok(Vec::new()), Pins::retire_others)?;
+        Ok(others.iter().map(|contract| Leftover::open(contract)).collect())
     }
 }
 

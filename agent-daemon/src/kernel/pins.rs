@@ -35,6 +35,7 @@ pub struct Taken(PathBuf);
 pub struct Pins {
     root: PathBuf,
     contract: PathBuf,
+    maps: PathBuf,
     links: PathBuf,
     /// Held while the daemon lives: two would fight over the links.
     _lock: Flock<File>,
@@ -49,14 +50,20 @@ impl Pins {
         let lock = lock(root)?;
         let contract = root.join(format!("{contract:016x}"));
         let links = contract.join("links").join(format!("{build:016x}"));
-        make(&contract.join("maps"))?;
+        let maps = contract.join("maps");
+        make(&maps)?;
         make(&links)?;
-        Ok(Self { root: root.into(), contract, links, _lock: lock })
+        Ok(Self { root: root.into(), contract, maps, links, _lock: lock })
     }
 
     pub fn map(&self, name: &str) -> PathBuf {
         // bpffs takes no dots, and has no reason to.
-        self.contract.join("maps").join(name)
+        self.maps.join(name)
+    }
+
+    /// The directory of the maps.
+    pub fn maps(&self) -> &Path {
+        &self.maps
     }
 
     pub fn link(&self, program: &str) -> PathBuf {
@@ -81,15 +88,17 @@ impl Pins {
         Ok(())
     }
 
-    /// Unlinks whatever is not of this contract and build.
-    pub fn retire_others(&self) -> Result<()> {
+    /// Unlinks what is attached by other builds, and answers with the directories of other contracts, whose maps stay.
+    pub fn retire_others(&self) -> Result<Vec<PathBuf>> {
         for build in entries(&self.contract.join("links")).iter().filter(|build| **build != self.links) {
             remove(build)?;
         }
-        for contract in entries(&self.root).iter().filter(|contract| **contract != self.contract) {
-            remove(contract)?;
+        let mut others = entries(&self.root);
+        others.retain(|contract| *contract != self.contract);
+        for links in others.iter().map(|contract| contract.join("links")).filter(|links| links.exists()) {
+            remove(&links)?;
         }
-        Ok(())
+        Ok(others)
     }
 }
 

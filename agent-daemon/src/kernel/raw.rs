@@ -1,26 +1,30 @@
 //! Typed handles on BPF maps: the contract's plain structs in and out, missing keys as `None`.
 
-use std::os::fd::{AsFd as _, RawFd};
+use std::{
+    os::fd::{AsFd as _, OwnedFd, RawFd},
+    path::Path,
+};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key};
 
 use bytemuck::Pod;
 
-use super::{object::Object, pins::Pins, sys};
+use super::{object::Object, sys};
 
 /// Where maps come from: the object that was just loaded, or the pins of a daemon before this one.
 pub enum Maps<'a> {
     Loaded(&'a Object),
-    Pinned(&'a Pins),
+    /// The directory of the pins.
+    Pinned(&'a Path),
 }
 
 impl Maps<'_> {
     pub fn take(&mut self, name: &str) -> Result<Map> {
         match self {
             Self::Loaded(object) => object.take_map(name),
-            Self::Pinned(pins) => {
-                let open = || Map::from_map_data(MapData::from_pin(pins.map(name))?);
+            Self::Pinned(directory) => {
+                let open = || Map::from_map_data(MapData::from_pin(directory.join(name))?);
                 open().with_context(|| format!("open the pinned map {name}"))
             }
         }
@@ -143,13 +147,19 @@ impl<T: aya::Pod> Slots<T> {
         Ok(Self(Array::try_from(maps.take(name)?).with_context(|| format!("open map {name}"))?))
     }
 
-    pub fn get(&self, slot: u32) -> Result<T> {
-        self.0.get(&slot, 0).context("read a setting")
-    }
-
     pub fn set(&mut self, slot: u32, value: T) -> Result<()> {
         self.0.set(slot, value, 0).context("write a setting")
     }
+}
+
+/// The descriptor of an array that can be mapped, whose one value is of `bytes` bytes.
+pub fn mappable(maps: &mut Maps<'_>, name: &'static str, bytes: usize) -> Result<OwnedFd> {
+    let Map::Array(data) = maps.take(name)? else { bail!("map {name} is not an array") };
+    let info = data.info().with_context(|| format!("look at map {name}"))?;
+    if info.value_size() as usize != bytes {
+        bail!("map {name} holds values of {} bytes, not {bytes}", info.value_size());
+    }
+    data.fd().as_fd().try_clone_to_owned().context("copy a descriptor")
 }
 
 /// Task storage, which aya has no wrapper for: looked up by pidfd.

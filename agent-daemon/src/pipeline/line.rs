@@ -38,7 +38,7 @@ impl Line {
     /// Takes one record; `boot_offset_ns` leads from the record's clock to the time of day.
     pub fn take(&mut self, bytes: &[u8], boot_offset_ns: u64) {
         if let Err(Undecodable { reason }) = self.try_take(bytes, boot_offset_ns) {
-            self.recorder.metrics.undecodable(reason);
+            self.recorder.undecodable(reason);
         }
     }
 
@@ -76,6 +76,12 @@ impl Line {
     pub fn tell_now(&mut self, event: Event) {
         self.tell(&mut Event { time: Time::now(), ..event });
         self.recorder.flush();
+    }
+
+    /// Records an event of the daemon's own if it can be written now; whether it could.
+    pub fn tell_if_written(&mut self, event: Event) -> bool {
+        let (host, boot_id) = (self.host.name.clone(), self.host.boot_id.clone());
+        self.recorder.append_if_written(&mut Event { time: Time::now(), host, boot_id, ..event })
     }
 
     fn tell(&mut self, event: &mut Event) {

@@ -1,57 +1,48 @@
-//! What was lost since it was last told, kind by kind.
+//! What was lost and has not been told, kind by kind; told once over all daemons of the same maps.
 
 use std::collections::BTreeMap;
 
-use crate::{
-    event::local::{Lost, UNDECODABLE},
-    kernel::Counters,
+use agent_common::{
+    event::Kind,
+    progress::{Account, REASONS},
 };
 
-/// Totals as they were told last.
-#[derive(Debug, Default)]
-pub struct Losses {
-    ring: BTreeMap<String, u64>,
-    undecodable: [u64; UNDECODABLE.len()],
-    unwritten: u64,
+use crate::event::local::{Lost, UNDECODABLE};
+
+/// What `lost` (event kind → lost in the kernel) and the account hold more than was told.
+pub fn untold(lost: &BTreeMap<String, u64>, account: &Account) -> Lost {
+    let mut all =
+        Lost { unwritten: account.unwritten.saturating_sub(account.unwritten_told), ..Lost::default() };
+    for kind in Kind::ALL {
+        let more = total(*kind, lost, account).saturating_sub(account.told[*kind as usize]);
+        if more > 0 {
+            all.ring.insert(kind.name().into(), more);
+        }
+    }
+    for (at, reason) in UNDECODABLE.iter().enumerate() {
+        let more = account.undecodable[at].saturating_sub(account.undecodable_told[at]);
+        if more > 0 {
+            all.undecodable.insert((*reason).into(), more);
+        }
+    }
+    all
 }
 
-impl Losses {
-    /// Of a daemon that comes after others: what they have told is not told again.
-    pub fn after(told: BTreeMap<String, u64>) -> Self {
-        Self { ring: told, ..Self::default() }
+/// The account once all of that has been told.
+pub fn told(lost: &BTreeMap<String, u64>, account: &Account) -> Account {
+    let mut after =
+        Account { unwritten_told: account.unwritten, undecodable_told: account.undecodable, ..*account };
+    for kind in Kind::ALL {
+        after.told[*kind as usize] = total(*kind, lost, account);
     }
-
-    /// Event kind → how many lost in the kernel have been told.
-    pub fn told(&self) -> &BTreeMap<String, u64> {
-        &self.ring
-    }
-
-    /// What the totals have grown by; they are remembered as told.
-    pub fn since_last(
-        &mut self,
-        counters: &Counters,
-        undecodable: &[u64; UNDECODABLE.len()],
-        unwritten: u64,
-    ) -> Lost {
-        let mut lost = Lost { unwritten: unwritten.saturating_sub(self.unwritten), ..Lost::default() };
-        for (kind, total) in &counters.lost {
-            let more = total.saturating_sub(self.ring.get(kind).copied().unwrap_or_default());
-            if more > 0 {
-                lost.ring.insert(kind.as_str().into(), more);
-            }
-        }
-        for (at, reason) in UNDECODABLE.iter().enumerate() {
-            let more = undecodable[at].saturating_sub(self.undecodable[at]);
-            if more > 0 {
-                lost.undecodable.insert((*reason).into(), more);
-            }
-        }
-        self.ring.clone_from(&counters.lost);
-        self.undecodable = *undecodable;
-        self.unwritten = unwritten;
-        lost
-    }
+    after
 }
+
+fn total(kind: Kind, lost: &BTreeMap<String, u64>, account: &Account) -> u64 {
+    lost.get(kind.name()).copied().unwrap_or_default() + account.inherited[kind as usize]
+}
+
+const _: () = assert!(UNDECODABLE.len() <= REASONS);
 
 #[cfg(test)]
 mod tests {
@@ -59,13 +50,15 @@ mod tests {
 
     #[test]
     fn each_loss_is_told_once_and_to_the_unit() {
-        let mut losses = Losses::default();
-        let mut counters = Counters::default();
-        counters.lost.insert("process_exec".to_owned(), 3);
-        let first = losses.since_last(&counters, &[0, 0, 1, 0, 0], 2);
+        let mut lost = BTreeMap::from([("process_exec".to_owned(), 3)]);
+        let mut account = Account { unwritten: 2, ..Account::default() };
+        account.undecodable[2] = 1;
+        let first = untold(&lost, &account);
         assert_eq!((first.ring["process_exec"], first.undecodable["kind"], first.unwritten), (3, 1, 2));
-        assert!(losses.since_last(&counters, &[0, 0, 1, 0, 0], 2).is_empty());
-        counters.lost.insert("process_exec".to_owned(), 5);
-        assert_eq!(losses.since_last(&counters, &[0, 0, 1, 0, 0], 2).ring["process_exec"], 2);
+        account = told(&lost, &account);
+        assert!(untold(&lost, &account).is_empty());
+        lost.insert("process_exec".to_owned(), 5);
+        account.inherited[Kind::Exec as usize] = 10;
+        assert_eq!(untold(&lost, &account).ring["process_exec"], 12);
     }
 }

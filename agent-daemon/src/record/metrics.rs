@@ -74,13 +74,6 @@ impl Metrics {
         self.verdicts.len()
     }
 
-    /// Counts a record that could not be decoded.
-    pub fn undecodable(&mut self, reason: &str) {
-        if let Some(at) = UNDECODABLE.iter().position(|r| *r == reason) {
-            self.undecodable[at] += 1;
-        }
-    }
-
     /// Events of a kind that were read, over all origins.
     #[must_use]
     pub fn of_kind(&self, kind: Kind) -> u64 {

@@ -1,6 +1,6 @@
 //! What is in force outlives the daemon: enforcement, labels, instances, events and the count of those that are lost.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -19,6 +19,8 @@ pub const CASES: &[Case<Shared>] = &[
     case("an_instance_that_ends_while_the_daemon_is_dead_is_gone", ended),
     case("an_upgrade_counts_every_birth_exec_and_end_once", once),
     case("events_of_the_dead_time_are_read_or_counted_once", events),
+    case("a_daemon_that_is_killed_in_a_storm_loses_nothing_uncounted", killed),
+    case("a_build_with_another_contract_records_what_the_one_before_left", inherited),
     case("a_second_daemon_is_refused_and_detach_waits_for_the_first", alone),
 ];
 
@@ -170,6 +172,81 @@ fn events(shared: &mut Shared) -> Result<Outcome> {
     Ok(Outcome::Held)
 }
 
+/// What a daemon has read and not written when it is killed is neither lost nor told twice.
+fn killed(shared: &mut Shared) -> Result<Outcome> {
+    let (place, mut daemon) = pinned(shared, "killed")?;
+    let bot = place.join("bot").display().to_string();
+    let hammer = program("chaperone-tests")?.display().to_string();
+    daemon.settle()?;
+    let from = daemon.seen.len();
+    let (rounds, tries): (u32, u64) = (8, 3_000);
+    let mut cut = 0;
+    for round in 0..rounds {
+        let before = daemon.seen.len();
+        let mut storm = start(&[&bot, &hammer, "act", "hammer", "--count", &tries.to_string()])?;
+        daemon.wait(before, "of the storm", |event| event["verdict"] == "deny")?;
+        thread::sleep(Duration::from_millis(u64::from(round) * 20));
+        daemon.crash()?;
+        daemon.read()?;
+        cut += u32::from(denied(&daemon.seen[before..]) < tries);
+        storm.wait()?;
+        daemon.restart(None, &[])?;
+    }
+    ensure!(cut > 0, "the daemon was never killed while it had something to read, so it shows nothing");
+    told_to_the_unit(&mut daemon, from, tries * u64::from(rounds))?;
+    Ok(Outcome::Held)
+}
+
+/// Another mode, or a table of another size, makes another contract: maps of its own.
+fn inherited(shared: &mut Shared) -> Result<Outcome> {
+    let (place, mut daemon) = pinned(shared, "inherited")?;
+    let bot = place.join("bot").display().to_string();
+    let hammer = program("chaperone-tests")?.display().to_string();
+    daemon.settle()?;
+    let from = daemon.seen.len();
+    let (few, many): (u64, u64) = (700, 30_000);
+    let former = fs::read_to_string(PID_MAX)?;
+    let change = |daemon: &mut Daemon, there: bool| -> Result<()> {
+        if shared.mode == "lsm" {
+            return daemon.restart_as(if there { "cgroup" } else { "lsm" });
+        }
+        // Room for every task is made, so a host with fewer has another table.
+        let threads: u32 = fs::read_to_string("/proc/sys/kernel/threads-max")?.trim().parse()?;
+        let fewer = (former.trim().parse::<u32>()?.min(threads) / 2).to_string();
+        fs::write(PID_MAX, if there { fewer } else { former.clone() })?;
+        daemon.restart(None, &[])
+    };
+    // The last is more than the ring buffer holds.
+    for (there, tries) in [(true, few), (false, few), (true, many)] {
+        let mark = daemon.seen.len();
+        daemon.crash()?;
+        run(&[&bot, &hammer, "act", "hammer", "--count", &tries.to_string()])?;
+        change(&mut daemon, there)?;
+        let started = daemon.wait(mark, "daemon_started", |event| event["kind"] == "daemon_started")?;
+        ensure!(started["daemon"]["took_over"] == "other_build", "{started}");
+    }
+    told_to_the_unit(&mut daemon, from, 2 * few + many)?;
+    ensure!(lost(&daemon.seen[from..], "net") > 0, "nothing was lost, so it shows little");
+    let contracts = fs::read_dir("/sys/fs/bpf/chaperone")?.count();
+    ensure!(contracts == 1, "{contracts} contracts are pinned");
+    fs::write(PID_MAX, former)?;
+    Ok(Outcome::Held)
+}
+
+/// Refused connects are recorded or counted as lost, and none twice.
+fn told_to_the_unit(daemon: &mut Daemon, from: usize, tries: u64) -> Result<()> {
+    // Losses are told once a second.
+    thread::sleep(Duration::from_millis(1500));
+    daemon.settle()?;
+    let seen = &daemon.seen[from..];
+    let (recorded, lost) = (denied(seen), lost(seen, "net"));
+    ensure!(
+        recorded + lost == tries && recorded > 0,
+        "of {tries} refusals {recorded} are recorded and {lost} counted as lost"
+    );
+    Ok(())
+}
+
 fn alone(shared: &mut Shared) -> Result<Outcome> {
     let (_place, mut daemon) = pinned(shared, "alone")?;
     let second = daemon.cli(&["daemon", "--metrics", "off"])?;
@@ -184,6 +261,12 @@ fn alone(shared: &mut Shared) -> Result<Outcome> {
     ensure!(again.status.success(), "detach where there is nothing");
     Ok(Outcome::Held)
 }
+
+fn denied(events: &[Value]) -> u64 {
+    events.iter().filter(|event| event["verdict"] == "deny").count() as u64
+}
+
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 
 /// Lost events of a kind, as they were told.
 fn lost(events: &[Value], kind: &str) -> u64 {

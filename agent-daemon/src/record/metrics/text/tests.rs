@@ -13,7 +13,7 @@ fn full() -> (Metrics, Gauges) {
     let mut metrics = Metrics::default();
     metrics.received(Kind::NetConnect, Origin::Agent as u8);
     metrics.received(Kind::NetConnect, 200);
-    metrics.undecodable("kind");
+    metrics.undecodable[2] = 1;
     judge(&mut metrics, 1, "a\"b\\\n");
     judge(&mut metrics, 1, "a\"b\\\n");
     let by = |name: &str| BTreeMap::from([(name.to_owned(), 3)]);
