@@ -31,6 +31,8 @@ pub struct Start {
 pub struct Daemon {
     pub directory: PathBuf,
     start: Start,
+    /// What it was before it was changed.
+    pid_max: Option<u32>,
     child: Child,
     events: File,
     /// All events read so far.
@@ -58,7 +60,8 @@ impl Daemon {
         File::create_new(&path).context("make the event file")?;
         let events = File::open(&path)?;
         let child = spawn(&directory, start, &program("chaperone")?, &[])?;
-        let mut daemon = Self { events, directory, start: start.clone(), child, seen: Vec::new() };
+        let mut daemon =
+            Self { events, directory, start: start.clone(), pid_max: None, child, seen: Vec::new() };
         daemon.wait_until_ready(0)?;
         Ok(daemon)
     }
@@ -70,25 +73,36 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts it again after [`Self::crash`] or [`Self::stop`], from `program` if another one is given, and waits
-    /// until it is ready.
-    pub fn restart(&mut self, other: Option<&Path>, arguments: &[&str]) -> Result<()> {
-        let from = self.begin(other, arguments)?;
+    /// Starts it again after [`Self::crash`] or [`Self::stop`], and waits until it is ready.
+    pub fn restart(&mut self, arguments: &[&str]) -> Result<()> {
+        let from = self.begin(arguments)?;
         self.wait_until_ready(from)
     }
 
-    /// As [`Self::restart`], in another mode.
-    pub fn restart_as(&mut self, mode: &str) -> Result<()> {
-        self.start.mode = Some(mode.to_owned());
-        self.restart(None, &[])
+    /// As [`Self::restart`], in such a way that it shares no maps with the one before it: in the other mode, or, where
+    /// there is but one, as on a host that has room for half as many tasks, and back again.
+    pub fn restart_with_another_contract(&mut self) -> Result<()> {
+        let lsm = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default().contains("bpf");
+        if lsm {
+            let other = if self.start.mode.as_deref() == Some("cgroup") { "lsm" } else { "cgroup" };
+            self.start.mode = Some(other.to_owned());
+            return self.restart(&[]);
+        }
+        let number = |path| -> Result<u32> { Ok(fs::read_to_string(path)?.trim().parse()?) };
+        let (max, threads) = (number(PID_MAX)?, number("/proc/sys/kernel/threads-max")?);
+        let other = self.pid_max.take().unwrap_or_else(|| {
+            self.pid_max = Some(max);
+            max.min(threads) / 2
+        });
+        fs::write(PID_MAX, other.to_string()).context("change pid_max")?;
+        self.restart(&[])
     }
 
     /// As [`Self::restart`], without waiting; answers where in `seen` its events will begin.
-    pub fn begin(&mut self, other: Option<&Path>, arguments: &[&str]) -> Result<usize> {
+    pub fn begin(&mut self, arguments: &[&str]) -> Result<usize> {
         self.read()?;
         let from = self.seen.len();
-        let program = other.map_or_else(|| program("chaperone"), |other| Ok(other.to_path_buf()))?;
-        self.child = spawn(&self.directory, &self.start, &program, arguments)?;
+        self.child = spawn(&self.directory, &self.start, &program("chaperone")?, arguments)?;
         Ok(from)
     }
 
@@ -228,6 +242,9 @@ impl Drop for Daemon {
             drop(self.child.kill());
             drop(self.child.wait());
         }
+        if let Some(max) = self.pid_max {
+            drop(fs::write(PID_MAX, max.to_string()));
+        }
         if self.start.pinned {
             drop(self.cli(&["detach"]));
         }
@@ -320,6 +337,7 @@ fn unique() -> u32 {
 
 /// Where a daemon pins that is to outlive itself. Two at once would be in each other's way, here as elsewhere.
 const PIN_DIR: &str = "/sys/fs/bpf/chaperone";
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 /// `Nice=` of deploy/systemd/chaperone.service.
 const DAEMON_NICE: i32 = -10;
 const READY_MAX: Duration = Duration::from_secs(240);

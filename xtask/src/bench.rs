@@ -95,7 +95,18 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
         Format::Json => println!("{whole}"),
         Format::Table => print!("{}", table::render(&whole)),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if faults(&whole) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What came out otherwise than it must, at any depth: a count, or a list of examples.
+fn faults(whole: &Value) -> u64 {
+    let Some(fields) = whole.as_object() else { return 0 };
+    let fault = |(name, value): (&String, &Value)| match (name.as_str(), value) {
+        ("wrong" | "missed" | "unlabelled", Value::Array(all)) => all.len() as u64,
+        ("wrong" | "missed" | "unlabelled", count) => count.as_u64().unwrap_or_default(),
+        (_, deeper) => faults(deeper),
+    };
+    fields.iter().map(fault).sum()
 }
 
 fn guests(benchmark: &Benchmark) -> Vec<Guest> {
@@ -142,4 +153,15 @@ fn describe(whole: &mut Map<String, Value>, guests: &[Guest]) {
         "commit".into(),
         json!(commit.map_or_else(|_| "unknown".into(), |commit| commit.trim().to_owned())),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_out_wrong_at_any_depth_is_a_fault() {
+        assert_eq!(faults(&json!({ "rows": [{ "wrong": 9 }], "wrong": 0, "missed": 0, "cases": 3 })), 0);
+        assert_eq!(faults(&json!({ "wrong": [1, 2], "trees": { "wrong": 1 }, "unlabelled": 1 })), 4);
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 use agent_common::{contract::CONTRACT, limits::TASKS_MAX};
 use anyhow::{Context as _, Result, bail};
 use aya::programs::links::{FdLink, PinnedLink};
+use nix::mount::{MsFlags, mount};
 use tracing::warn;
 
 use super::{
@@ -78,6 +79,7 @@ const MAPS: &[&str] = &[
 
 /// Where the kernel lists its active security modules.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
+const SECURITYFS: &str = "/sys/kernel/security";
 
 /// How to load.
 #[derive(Clone, Debug, Default)]
@@ -142,7 +144,7 @@ struct Given {
 /// Finds or loads the programs of the strongest mode that the host gives. `pin_dir` is where they outlive the daemon.
 pub fn prepare(options: &Options, pin_dir: Option<&Path>) -> Result<Programs> {
     let btf = Btf::of_running_kernel()?;
-    let reason = options.without_lsm.clone().unwrap_or_else(lsm_missing);
+    let reason = options.without_lsm.clone().unwrap_or_else(|| lsm_missing(pin_dir));
     let mode = if reason.is_empty() { KernelMode::Lsm } else { KernelMode::Cgroup };
     prepare_as(mode, reason, btf, options, pin_dir)
 }
@@ -153,12 +155,25 @@ pub fn prepare(options: &Options, pin_dir: Option<&Path>) -> Result<Programs> {
 pub struct LsmRefused;
 
 /// Why BPF LSM cannot be used; empty when it can.
-fn lsm_missing() -> String {
-    match std::fs::read_to_string(LSM_LIST) {
+fn lsm_missing(pin_dir: Option<&Path>) -> String {
+    match lsm_list() {
         Ok(list) if list.trim().split(',').any(|module| module == "bpf") => String::new(),
         Ok(list) => format!("`bpf` is not among the active security modules ({})", list.trim()),
-        Err(error) => format!("{LSM_LIST} cannot be read ({error}), so BPF LSM counts as absent"),
+        // It was there since this boot, as pins are.
+        Err(_) if pin_dir.is_some_and(|root| pins::holds(root, STAGES)) => String::new(),
+        Err(error) => format!("{LSM_LIST} cannot be read ({error:#}), so BPF LSM counts as absent"),
     }
+}
+
+/// The list of active modules. A container, or a host that does not mount it, shows none until we do.
+fn lsm_list() -> Result<String> {
+    if let Ok(list) = std::fs::read_to_string(LSM_LIST) {
+        return Ok(list);
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("securityfs"), SECURITYFS, Some("securityfs"), flags, None::<&str>)
+        .with_context(|| format!("mount securityfs at {SECURITYFS}"))?;
+    std::fs::read_to_string(LSM_LIST).context("read it")
 }
 
 fn prepare_as(

@@ -102,6 +102,12 @@ impl Pins {
     }
 }
 
+/// Whether a program is attached by whatever build, of whatever contract.
+pub fn holds(root: &Path, program: &str) -> bool {
+    let links = entries(root).into_iter().map(|contract| contract.join("links"));
+    links.flat_map(|links| entries(&links)).any(|build| build.join(program).exists())
+}
+
 /// Removes everything: from then on nothing is followed and nothing refused. Whether there was anything.
 ///
 /// # Errors

@@ -65,7 +65,10 @@ impl Pipeline {
             let known = self.in_force.registry.agents().map(|a| a.name.clone()).collect();
             return Err(Refusal::NoSuchAgent { name: agent.to_owned(), known });
         };
-        if let Some(id) = self.kernel.label(pid).and_then(|label| InstanceId::some(label.instance)) {
+        let Some(label) = self.kernel.label(pid) else {
+            return Err(Refusal::Kernel(format!("process {pid} is gone, or not known to the kernel side")));
+        };
+        if let Some(id) = InstanceId::some(label.instance) {
             return Err(Refusal::InsideInstance(id));
         }
         self.kernel

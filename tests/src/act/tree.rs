@@ -244,10 +244,10 @@ impl Node {
 
     fn write_down(&self, how: &str) {
         let (pid, parent) = (std::process::id(), std::os::unix::process::parent_id());
-        let start = start_time().unwrap_or(0);
+        let alive = sys::boot_ns();
         let Self { label, tree, .. } = self;
         self.append(&format!(
-            "{{\"pid\":{pid},\"start\":{start},\"root\":\"{label}\",\"tree\":{tree},\"how\":\"{how}\",\"ppid\":{parent}}}\n"
+            "{{\"pid\":{pid},\"alive\":{alive},\"root\":\"{label}\",\"tree\":{tree},\"how\":\"{how}\",\"ppid\":{parent}}}\n"
         ));
     }
 
@@ -270,17 +270,6 @@ fn end() -> ! {
     drop(std::io::stdout().flush());
     // SAFETY: ends this process alone, without its parent's exit work.
     unsafe { libc::_exit(0) }
-}
-
-/// Field 22 of /proc/self/stat, in clock ticks since boot. The name before it may hold anything but ends with ')'.
-fn start_time() -> Option<u64> {
-    let file = sys::open(c"/proc/self/stat", libc::O_RDONLY).ok()?;
-    let mut stat = [0; 512];
-    let got = sys::read(&file, &mut stat).ok()?;
-    let stat = &stat[..got];
-    let after = stat.iter().rposition(|byte| *byte == b')')? + 2;
-    let rest = std::str::from_utf8(&stat[after..]).ok()?;
-    rest.split(' ').nth(19)?.parse().ok()
 }
 
 fn wait_all() {
@@ -312,12 +301,6 @@ const LIFE: u64 = 0x6c69_6665;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn own_start_time_is_readable() {
-        assert!(start_time().is_some());
-    }
-
     #[test]
     fn same_seed_same_numbers() {
         let (mut one, mut two) = (Random(7), Random(7));

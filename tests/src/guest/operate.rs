@@ -22,6 +22,7 @@ pub const CASES: &[Case<Shared>] = &[
     case("bad_input_is_told_with_place_and_remedy_and_what_was_in_force_stays", bad_input),
     case("metrics_count_every_act_and_nobody_is_unlabelled_after_the_start", metrics),
     case("a_host_that_guarantees_less_than_before_says_so_once", guarantees),
+    case("bpf_lsm_is_found_where_securityfs_is_not_mounted", unmounted),
 ];
 
 /// A file that is put beside good ones, and what is told of it: where, what, and what to do.
@@ -195,6 +196,28 @@ fn metrics(shared: &mut Shared) -> Result<Outcome> {
     ensure!(value(&after, &line)? == 1.0, "another guarantee");
     let deny = "chaperone_verdicts_total{agent=\"bot\",role=\"bot\",verdict=\"deny\"}";
     ensure!(value(&after, deny)? == 1.0, "another number of verdicts");
+    Ok(Outcome::Held)
+}
+
+fn unmounted(shared: &mut Shared) -> Result<Outcome> {
+    if !shared.is_lsm() {
+        return Ok(Outcome::Skipped("there is nothing to find in cgroup mode".to_owned()));
+    }
+    nix::mount::umount("/sys/kernel/security")?;
+    let started = bot("/run/chaperone-unmounted", shared);
+    // It was mounted again by the daemon, or is for the cases after this.
+    let found = fs::exists("/sys/kernel/security/lsm")?;
+    if !found {
+        nix::mount::mount(
+            Some("securityfs"),
+            "/sys/kernel/security",
+            Some("securityfs"),
+            nix::mount::MsFlags::empty(),
+            None::<&str>,
+        )?;
+    }
+    let (path, daemon) = started?;
+    ensure!(found && refused(&path)?, "not refused: {}", daemon.log());
     Ok(Outcome::Held)
 }
 

@@ -19,16 +19,17 @@ use crate::{
 /// Between two looks at the events: what the ring buffer and this program's memory hold with ease.
 const BATCH: u64 = 2_000;
 const ROOTS: [&str; 3] = ["oak", "elm", "fir"];
-/// /proc counts start times in ticks of 10 ms.
-const TICK_NS: u64 = 10_000_000;
+/// How far apart the clocks are read at worst: the daemon's two and ours may both have been disturbed.
+const SLACK_NS: u64 = 20_000_000;
 
 /// What a node wrote down.
 #[derive(Debug, Deserialize)]
 struct Node {
     #[serde(default)]
     pid: u32,
+    /// ns since boot when it wrote: its end comes after, and the next that has its id has not been born.
     #[serde(default)]
-    start: u64,
+    alive: u64,
     #[serde(default)]
     root: String,
     #[serde(default)]
@@ -116,7 +117,7 @@ fn grow(daemon: &mut Daemon, home: &str, seed: u64, nodes: u64, tally: &mut Tall
         grown.push(serde_json::from_str(line).with_context(|| format!("a node wrote {line}"))?);
     }
     if let Some(failed) = grown.iter().find_map(|node| node.failed.as_deref()) {
-        tally.examples.push(format!("a node could not be born: {failed}"));
+        tally.fault(format!("a node could not be born: {failed}"));
     }
     grown.retain(|node| node.failed.is_none());
     daemon.settle()?;
@@ -154,14 +155,13 @@ fn check(grown: &[Node], mut ends: HashMap<u32, Vec<End>>, lost: bool, tally: &m
     }
     let mut known = Known::default();
     for (pid, mut nodes) in lives {
-        nodes.sort_by_key(|node| node.start);
+        nodes.sort_by_key(|node| node.alive);
         let mut none = Vec::new();
         let ends = ends.get_mut(&pid).unwrap_or(&mut none);
         for (at, node) in nodes.iter().enumerate() {
             tally.nodes += 1;
-            // The daemon has looked at the two clocks as well, and may have been disturbed.
-            let from = (node.start * TICK_NS).saturating_sub(2 * TICK_NS);
-            let until = nodes.get(at + 1).map_or(u64::MAX, |next| (next.start + 1) * TICK_NS);
+            let from = node.alive.saturating_sub(SLACK_NS);
+            let until = nodes.get(at + 1).map_or(u64::MAX, |next| next.alive);
             let end = ends.iter_mut().find(|end| !end.claimed && (from..until).contains(&end.at));
             match (node.agent(), end) {
                 (None, None) => tally.checked += 1,

@@ -51,7 +51,7 @@ fn adopted(shared: &mut Shared) -> Result<Outcome> {
     ensure!(!was_refused(&text)?, "a person was refused");
     let mut new = start(&[&bot, "bash", "-c", &marked_command("new", 900)])?;
     let new_pid = find_marked("new")?;
-    daemon.restart(None, &[])?;
+    daemon.restart(&[])?;
 
     let after = [daemon.label(old_pid)?, daemon.label(human_pid)?];
     for (before, after) in before.iter().zip(&after) {
@@ -101,7 +101,7 @@ fn ended(shared: &mut Shared) -> Result<Outcome> {
     end_marked(second_pid);
     first.wait()?;
     second.wait()?;
-    daemon.restart(None, &[])?;
+    daemon.restart(&[])?;
     daemon.wait(0, "the end of the one that was found running", |event| event["kind"] == "agent_ended")?;
     let processes = daemon.processes()?;
     let left =
@@ -125,7 +125,7 @@ fn once(shared: &mut Shared) -> Result<Outcome> {
     let mut child = start(&[&bot, "bash", "-c", &busy])?;
     for _ in 0..3 {
         daemon.stop()?;
-        daemon.restart(None, &["--anew"])?;
+        daemon.restart(&["--anew"])?;
     }
     fs::write(place.join("go"), "")?;
     let pid = find_marked("busy")?;
@@ -155,7 +155,7 @@ fn events(shared: &mut Shared) -> Result<Outcome> {
     let tries: u64 = 30_000;
     let hammer = program("chaperone-tests")?.display().to_string();
     run(&[&bot, &hammer, "act", "hammer", "--count", &tries.to_string()])?;
-    daemon.restart(None, &[])?;
+    daemon.restart(&[])?;
     daemon.wait(0, "events_lost", |event| event["kind"] == "events_lost")?;
     daemon.settle()?;
     let told = |daemon: &Daemon, kind: &str| lost(&daemon.seen, kind);
@@ -166,7 +166,7 @@ fn events(shared: &mut Shared) -> Result<Outcome> {
         "of {tries} refusals {recorded} are recorded and {lost_connects} counted as lost"
     );
     daemon.crash()?;
-    daemon.restart(None, &[])?;
+    daemon.restart(&[])?;
     daemon.settle()?;
     ensure!(told(&daemon, "net") == lost_connects, "what was lost was told again");
     Ok(Outcome::Held)
@@ -190,7 +190,7 @@ fn killed(shared: &mut Shared) -> Result<Outcome> {
         daemon.read()?;
         cut += u32::from(denied(&daemon.seen[before..]) < tries);
         storm.wait()?;
-        daemon.restart(None, &[])?;
+        daemon.restart(&[])?;
     }
     ensure!(cut > 0, "the daemon was never killed while it had something to read, so it shows nothing");
     told_to_the_unit(&mut daemon, from, tries * u64::from(rounds))?;
@@ -205,23 +205,12 @@ fn inherited(shared: &mut Shared) -> Result<Outcome> {
     daemon.settle()?;
     let from = daemon.seen.len();
     let (few, many): (u64, u64) = (700, 30_000);
-    let former = fs::read_to_string(PID_MAX)?;
-    let change = |daemon: &mut Daemon, there: bool| -> Result<()> {
-        if shared.mode == "lsm" {
-            return daemon.restart_as(if there { "cgroup" } else { "lsm" });
-        }
-        // Room for every task is made, so a host with fewer has another table.
-        let threads: u32 = fs::read_to_string("/proc/sys/kernel/threads-max")?.trim().parse()?;
-        let fewer = (former.trim().parse::<u32>()?.min(threads) / 2).to_string();
-        fs::write(PID_MAX, if there { fewer } else { former.clone() })?;
-        daemon.restart(None, &[])
-    };
     // The last is more than the ring buffer holds.
-    for (there, tries) in [(true, few), (false, few), (true, many)] {
+    for tries in [few, few, many] {
         let mark = daemon.seen.len();
         daemon.crash()?;
         run(&[&bot, &hammer, "act", "hammer", "--count", &tries.to_string()])?;
-        change(&mut daemon, there)?;
+        daemon.restart_with_another_contract()?;
         let started = daemon.wait(mark, "daemon_started", |event| event["kind"] == "daemon_started")?;
         ensure!(started["daemon"]["took_over"] == "other_build", "{started}");
     }
@@ -229,7 +218,6 @@ fn inherited(shared: &mut Shared) -> Result<Outcome> {
     ensure!(lost(&daemon.seen[from..], "net") > 0, "nothing was lost, so it shows little");
     let contracts = fs::read_dir("/sys/fs/bpf/chaperone")?.count();
     ensure!(contracts == 1, "{contracts} contracts are pinned");
-    fs::write(PID_MAX, former)?;
     Ok(Outcome::Held)
 }
 
@@ -265,8 +253,6 @@ fn alone(shared: &mut Shared) -> Result<Outcome> {
 fn denied(events: &[Value]) -> u64 {
     events.iter().filter(|event| event["verdict"] == "deny").count() as u64
 }
-
-const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 
 /// Lost events of a kind, as they were told.
 fn lost(events: &[Value], kind: &str) -> u64 {
