@@ -91,6 +91,7 @@ pub async fn run(options: Options) -> Result<()> {
         pipeline.reject("start", problems.0.iter().map(|p| p.to_string().into()).collect());
     }
     pipeline.tell_found(&found);
+    host::give_back_memory();
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     info!(mode = ?pipeline.kernel.mode(), agents = pipeline.in_force.agents(), roles = pipeline.in_force.roles(), "ready");
 

@@ -126,7 +126,10 @@ impl Pipeline {
                 () = &mut rest, if resting => resting = false,
                 Some(command) = inputs.commands.recv() => self.answer(command),
                 Some(request) = inputs.requests.recv() => match request {
-                    Request::Reload(trigger) => self.reload(trigger),
+                    Request::Reload(trigger) => {
+                        self.reload(trigger);
+                        host::give_back_memory();
+                    }
                     Request::Identify => self.identify(),
                 },
                 _ = tick.tick() => self.tick(),

@@ -37,7 +37,7 @@ fn line(file: Option<File>) -> Line {
         host: Host { name: "host-1".into(), boot_id: "00000000-0000-4000-8000-000000000000".into() },
         record: Record::default(),
         masks: Masks::default(),
-        names,
+        names: names.into(),
         lineage: Lineage::default(),
         recorder: Recorder::new(file),
         own_addresses: vec!["192.0.2.50".parse().unwrap()],

@@ -35,6 +35,7 @@ pub struct Tables {
     cgroup_names: Hash<CgroupName, Match>,
     cgroup_paths: Hash<PathKey, Match>,
     cgroups: Hash<u64, CgroupAgent>,
+    /// Without names.
     in_force: Table,
     identified: Identities,
 }
@@ -102,7 +103,7 @@ impl Tables {
         let diff = table.diff(&self.in_force);
         let written = self.write(&diff);
         // After half of it the maps hold neither policy: what comes next must know what there is to mend.
-        self.in_force = if written.is_ok() { table.clone() } else { self.lies_there() };
+        self.in_force = if written.is_ok() { table.numbers() } else { self.lies_there() };
         written
     }
 

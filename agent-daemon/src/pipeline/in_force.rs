@@ -1,5 +1,7 @@
 //! The configuration in force: registry, table, and the names that events are given from them.
 
+use std::sync::Arc;
+
 use agent_common::rule::Mode;
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
 pub struct InForce {
     pub registry: Registry,
     pub table: Table,
-    pub names: Names,
+    pub names: Arc<Names>,
     /// Counts configurations put in force, from 1.
     pub generation: u64,
 }
@@ -25,16 +27,16 @@ impl InForce {
     /// The first configuration.
     #[must_use]
     pub fn new(registry: Registry, table: Table) -> Self {
-        let names = names(&registry, &table);
+        let names = Arc::new(names(&registry, &table));
         Self { registry, table, names, generation: 1 }
     }
 
     /// Takes the place of what was in force until now.
     pub fn succeed(&mut self, mut registry: Registry, table: Table) {
         let mut names = names(&registry, &table);
-        names.follow(std::mem::take(&mut self.names));
+        names.follow(Arc::unwrap_or_clone(std::mem::take(&mut self.names)));
         registry.succeed(std::mem::take(&mut self.registry));
-        *self = Self { registry, table, names, generation: self.generation + 1 };
+        *self = Self { registry, table, names: Arc::new(names), generation: self.generation + 1 };
     }
 
     /// Whether another configuration would change nothing.
@@ -72,7 +74,7 @@ fn names(registry: &Registry, table: &Table) -> Names {
         names.add_role(id, name, mode);
     }
     for ((policy, index), rule) in &table.names.rules {
-        names.add_rule(*policy, *index, Name::from(rule.text.as_str()), Name::from(rule.place.to_string()));
+        names.add_rule(*policy, *index, rule.text.clone(), Name::from(rule.place.to_string()));
     }
     names
 }

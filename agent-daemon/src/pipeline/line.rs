@@ -1,6 +1,6 @@
 //! One event's straight line: bytes → event → who and by which rule → recorded.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::host;
 use crate::{
@@ -20,7 +20,7 @@ pub struct Line {
     pub host: Host,
     pub record: Record,
     pub masks: Masks,
-    pub names: Names,
+    pub names: Arc<Names>,
     pub lineage: Lineage,
     pub recorder: Recorder,
     /// Addresses of this host: a connect to them leads to somebody here.

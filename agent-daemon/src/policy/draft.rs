@@ -52,7 +52,7 @@ pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
         }
     }
     for (index, rule) in network.rules.iter().enumerate() {
-        draft.texts.push(RuleText { text: rule_text(rule), place: place(rule).clone() });
+        draft.texts.push(RuleText { text: rule_text(rule).into(), place: place(rule).clone() });
         if let Err(problem) = draft.add(rule, index as u16) {
             problems.push(problem);
         }

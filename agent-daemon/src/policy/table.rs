@@ -7,7 +7,7 @@ use agent_common::{
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey},
 };
 
-use crate::config::problem::Place;
+use crate::{config::problem::Place, event::Name};
 
 /// The content of the policy maps, each field its map, and the names of what is in it.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,7 @@ pub struct Names {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RuleText {
     /// One line: `10.20.0.0/16:5432 tcp allow`.
-    pub text: String,
+    pub text: Name,
     #[serde(flatten)]
     pub place: Place,
 }
@@ -48,6 +48,19 @@ impl Table {
     #[must_use]
     pub fn rule(&self, policy: u32, index: u16) -> Option<&RuleText> {
         self.names.rules.get(&(policy, index))
+    }
+
+    /// The same without its names, which take more room than all the rest.
+    #[must_use]
+    pub fn numbers(&self) -> Self {
+        Self {
+            roles: self.roles.clone(),
+            exact: self.exact.clone(),
+            prefixes: self.prefixes.clone(),
+            unix: self.unix.clone(),
+            sockets: self.sockets.clone(),
+            names: Names::default(),
+        }
     }
 
     /// What must be written and removed to get from `old` to this table.
@@ -63,7 +76,7 @@ impl Table {
                 prefixes: added(&self.prefixes, &old.prefixes),
                 unix: added(&self.unix, &old.unix),
                 sockets: added(&self.sockets, &old.sockets),
-                names: self.names.clone(),
+                names: Names::default(),
             },
             remove: Keys {
                 roles: gone(&self.roles, &old.roles),
@@ -97,7 +110,7 @@ impl Table {
 /// The difference of two tables.
 #[derive(Clone, Debug, Default)]
 pub struct Diff {
-    /// Entries that are new or have another value, with the names of the whole new table.
+    /// Entries that are new or have another value; without names.
     pub add: Table,
     /// Keys that are no longer there.
     pub remove: Keys,

@@ -53,7 +53,7 @@ fn each_rule_lies_in_its_map_under_the_key_that_the_kernel_asks_for() {
             (socket(Class::Family, 29, 0), 7),
         ]
     );
-    assert_eq!(table.names.rules[&(id, 1)].text, "10.0.0.0/8 udp alert");
+    assert_eq!(table.names.rules[&(id, 1)].text.as_ref(), "10.0.0.0/8 udp alert");
     assert_eq!(table.names.rules[&(id, 1)].place.to_string(), "test.yaml:8");
 }
 
