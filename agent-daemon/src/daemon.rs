@@ -24,7 +24,7 @@ use crate::{
     kernel::{self, Kernel},
     pipeline::{
         self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host,
-        in_force::InForce,
+        in_force::InForce, resolvers,
     },
     policy::{self, table::Table},
     record::{Recorder, file::File, followers::Followers},
@@ -47,6 +47,7 @@ pub async fn run(options: Options) -> Result<()> {
     let (mut registry, table, rejected) = configuration(&config)?;
     registry.recognise_too(&known);
     kernel.apply(&table, &registry).context("put the configuration in force")?;
+    resolvers::believe(&mut kernel, &resolvers::configured());
     kernel.attach(&registry).context("attach the kernel side")?;
     let found = kernel.label_existing().context("label what runs already")?;
     kernel.retire_others().context("let go of what another build has left")?;

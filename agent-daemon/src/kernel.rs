@@ -4,6 +4,7 @@ mod attach;
 pub mod capability;
 pub mod hooks;
 pub mod measure;
+mod names;
 pub mod offsets;
 pub mod pins;
 mod raw;
@@ -67,6 +68,7 @@ pub struct Kernel {
     instances: raw::Hash<u64, Instance>,
     seeds: raw::Hash<u32, Seed>,
     runs: raw::Hash<u32, Match>,
+    names: names::Names,
     record: raw::Slots<u32>,
     lost_told: raw::Slots<u64>,
     submitted: raw::Counts,
@@ -99,6 +101,7 @@ impl Kernel {
             instances: raw::Hash::take(maps, "INSTANCES")?,
             seeds: raw::Hash::take(maps, "SEEDS")?,
             runs: raw::Hash::take(maps, "RUNS")?,
+            names: names::Names::take(maps)?,
             record: raw::Slots::take(maps, "RECORD")?,
             lost_told: raw::Slots::take(maps, "LOST_TOLD")?,
             submitted: raw::Counts::take(maps, "SUBMITTED")?,
@@ -301,6 +304,12 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// The kernel side's clock.
+fn boot_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |now| std::time::Duration::from(now).as_nanos() as u64)
 }
 
 fn microseconds_since_boot() -> Result<u64> {

@@ -47,8 +47,12 @@ const LSM: &[&str] = &[
 ];
 /// Refuse at the cgroup.
 const CGROUP: &[&str] = &["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_create"];
+/// Know addresses by their names: both modes.
+const NAMES: &[&str] = &["names_egress", "names_ingress"];
 /// Maps that outlive the daemon: all but the programs' own work areas.
 const MAPS: &[&str] = &[
+    "ADDRESSES",
+    "AGENT_SERVERS",
     "AGENT_TASKS",
     "BASENAMES",
     "CGROUPS",
@@ -64,10 +68,14 @@ const MAPS: &[&str] = &[
     "LABELS",
     "LOST",
     "LOST_TOLD",
+    "NAME_IDS",
+    "NAME_RULES",
     "OWNERS",
     "PATHS",
     "PREFIX_RULES",
+    "QUESTIONS",
     "RECORD",
+    "RESOLVERS",
     "ROLES",
     "RUNS",
     "SEEDS",
@@ -171,8 +179,8 @@ fn prepare_as(
         .ino() as u32;
     let given = Given { layout, mode, mnt_ns, scope };
     let names = match mode {
-        KernelMode::Lsm => [LSM, FOLLOW].concat(),
-        KernelMode::Cgroup => [CGROUP, FOLLOW].concat(),
+        KernelMode::Lsm => [LSM, NAMES, FOLLOW].concat(),
+        KernelMode::Cgroup => [CGROUP, NAMES, FOLLOW].concat(),
     };
     let (pins, unpinned) = match pin_dir {
         None => (None, "pin_dir is off".to_string()),
@@ -314,6 +322,7 @@ fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<()> {
         Program::BtfTracePoint(program) => program.load(name, btf)?,
         Program::CgroupSockAddr(program) => program.load()?,
         Program::CgroupSock(program) => program.load()?,
+        Program::CgroupSkb(program) => program.load()?,
         other => bail!("has an unexpected type {:?}", other.prog_type()),
     }
     Ok(())
@@ -337,6 +346,10 @@ fn attach_one(ebpf: &mut Ebpf, name: &str, root: &Path, pins: Option<&Pins>) -> 
         Program::BtfTracePoint(program) => attach!(program,),
         Program::CgroupSockAddr(program) => attach!(program, cgroup()?, CgroupAttachMode::Single),
         Program::CgroupSock(program) => attach!(program, cgroup()?, CgroupAttachMode::Single),
+        Program::CgroupSkb(program) => {
+            let way = (*program.expected_attach_type()).context("says neither egress nor ingress")?;
+            attach!(program, cgroup()?, way, CgroupAttachMode::Single)
+        }
         other => bail!("has an unexpected type {:?}", other.prog_type()),
     };
     if let (Some(link), Some(pins)) = (link, pins) {
