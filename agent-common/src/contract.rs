@@ -10,11 +10,12 @@ use crate::{
         Share, SuffixKey, SuffixStep, hash_step,
     },
     limits,
+    name::{AddressKey, Known, NameKey, NameRuleKey, Question, QuestionKey},
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 
 /// Raise it when a field changes its meaning and no size does.
-const REVISION: usize = 2;
+const REVISION: usize = 3;
 
 /// One number for all that follows.
 pub const CONTRACT: u64 = hash(&[
@@ -38,6 +39,12 @@ pub const CONTRACT: u64 = hash(&[
     size_of::<SocketKey>(),
     size_of::<Rule>(),
     size_of::<Policy>(),
+    size_of::<NameKey>(),
+    size_of::<NameRuleKey>(),
+    size_of::<AddressKey>(),
+    size_of::<Known>(),
+    size_of::<QuestionKey>(),
+    size_of::<Question>(),
     KINDS as usize,
     COUNTERS as usize,
     limits::INSTANCES_MAX as usize,
@@ -55,6 +62,11 @@ pub const CONTRACT: u64 = hash(&[
     limits::SEEDS_MAX as usize,
     limits::RUNS_MAX as usize,
     limits::RING_BYTES as usize,
+    limits::ADDRESSES_MAX as usize,
+    limits::QUESTIONS_MAX as usize,
+    limits::NAMES_MAX as usize,
+    limits::NAME_RULES_MAX as usize,
+    limits::RESOLVERS_MAX as usize,
 ]);
 
 const fn hash(numbers: &[usize]) -> u64 {

@@ -5,6 +5,7 @@ mod btf;
 pub mod capability;
 pub mod hooks;
 pub mod measure;
+mod names;
 mod object;
 mod offsets;
 pub mod pins;
@@ -23,8 +24,9 @@ use agent_common::{
     identity::{Instance, Label, Match, Origin, Recognised, Seed},
     rule::Policy,
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use aya::maps::RingBuf;
+use tracing::warn;
 
 pub use self::{
     attach::{Adopted, LsmRefused, Options},
@@ -39,7 +41,7 @@ use crate::{
         naming::Files,
         registry::Registry,
     },
-    policy::table::Table,
+    policy::table::{RuleText, Table},
 };
 
 /// What this host's kernel lets Chaperone guarantee.
@@ -71,6 +73,7 @@ pub struct Kernel {
     instances: raw::Hash<u64, Instance>,
     seeds: raw::Hash<u32, Seed>,
     runs: raw::Hash<u32, Match>,
+    names: names::Names,
     record: raw::Slots<u32>,
     lost_told: raw::Slots<u64>,
     submitted: raw::Counts,
@@ -106,6 +109,7 @@ impl Kernel {
             instances: raw::Hash::take(maps, "INSTANCES")?,
             seeds: raw::Hash::take(maps, "SEEDS")?,
             runs: raw::Hash::take(maps, "RUNS")?,
+            names: names::Names::take(maps)?,
             record: raw::Slots::take(maps, "RECORD")?,
             lost_told: raw::Slots::take(maps, "LOST_TOLD")?,
             submitted: raw::Counts::take(maps, "SUBMITTED")?,
@@ -198,8 +202,18 @@ impl Kernel {
     pub fn apply(&mut self, table: &Table, registry: &Registry) -> Result<()> {
         // Before anything is written: a half of it would be in force otherwise.
         self.tables.has_room(registry, &self.login_programs)?;
+        if let Some(first) = table.names_a_host() {
+            self.programs.learn_names().map_err(|error| cannot_learn(first, &error))?;
+        }
         self.tables.apply(table)?;
-        self.identify(registry)
+        self.identify(registry)?;
+        if table.names_a_host().is_none()
+            && let Err(error) = self.programs.forgo_names()
+        {
+            let error = format!("{error:#}");
+            warn!(error, "programs that no rule needs cannot be detached; they cost each packet a little");
+        }
+        Ok(())
     }
 
     /// Looks again at the files and cgroups that identify agents; call when one of [`Self::watched`] has changed.
@@ -331,6 +345,22 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Why a table with rules by host name cannot be put in force.
+fn cannot_learn(first: &RuleText, error: &anyhow::Error) -> anyhow::Error {
+    anyhow!(
+        "{}: the rule `{}` names a host, and the programs that learn hosts' addresses from resolvers' answers cannot be \
+         put in force: {error:#} (name its addresses, or see what else is attached there: `bpftool cgroup tree`)",
+        first.place,
+        first.text
+    )
+}
+
+/// The kernel side's clock.
+fn boot_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |now| std::time::Duration::from(now).as_nanos() as u64)
 }
 
 fn microseconds_since_boot() -> Result<u64> {

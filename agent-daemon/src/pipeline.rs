@@ -7,9 +7,12 @@ pub mod host;
 pub mod in_force;
 mod line;
 mod loss;
+pub mod resolvers;
 mod tell;
 
 use std::{
+    collections::BTreeSet,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -48,6 +51,8 @@ pub struct Pipeline {
     watched: watch::Sender<Vec<PathBuf>>,
     started: std::time::SystemTime,
     losses: Losses,
+    /// As they were told to the kernel side.
+    resolvers: BTreeSet<IpAddr>,
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
@@ -92,6 +97,7 @@ impl Pipeline {
             watched,
             started,
             losses,
+            resolvers: BTreeSet::new(),
             ticks: 0,
             rejected: None,
             by_half: false,
@@ -178,10 +184,14 @@ impl Pipeline {
             file.follow_name();
         }
         self.line.recorder.followers.sweep();
+        self.follow_resolvers();
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
             self.line.forget();
+            if let Err(error) = self.kernel.forget_names() {
+                warn!(error = format!("{error:#}"), "names that have expired cannot be taken out");
+            }
             self.line.own_addresses = host::addresses();
         }
     }
