@@ -114,7 +114,9 @@ fn put_in_force(
 ) -> Result<(Kernel, Vec<Running>)> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
     kernel.apply(table, registry).context("put the configuration in force")?;
-    resolvers::believe(&mut kernel, &resolvers::configured());
+    if !table.by_name.is_empty() {
+        resolvers::believe(&mut kernel, &resolvers::configured());
+    }
     kernel.follow(registry).context("attach what follows processes")?;
     let found = kernel.label_existing().context("label what runs already")?;
     kernel.enforce().context("attach what refuses")?;

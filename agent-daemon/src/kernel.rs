@@ -207,7 +207,7 @@ impl Kernel {
         }
         self.tables.apply(table)?;
         self.identify(registry)?;
-        if table.names_a_host().is_none()
+        if table.by_name.is_empty()
             && let Err(error) = self.programs.forgo_names()
         {
             let error = format!("{error:#}");

@@ -184,14 +184,14 @@ impl Pipeline {
             file.follow_name();
         }
         self.line.recorder.followers.sweep();
-        self.follow_resolvers();
+        if !self.in_force.table.by_name.is_empty() {
+            self.follow_resolvers();
+        }
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
             self.line.forget();
-            if let Err(error) = self.kernel.forget_names() {
-                warn!(error = format!("{error:#}"), "names that have expired cannot be taken out");
-            }
+            self.forget_names();
             self.line.own_addresses = host::addresses();
         }
     }
@@ -230,6 +230,9 @@ impl Pipeline {
                 if let Some(role) = table.collides(&self.in_force.table) {
                     self.reject(trigger, vec![collision(role).into()]);
                     return;
+                }
+                if !table.by_name.is_empty() {
+                    self.follow_resolvers();
                 }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
                     let former = self.restore();

@@ -315,7 +315,7 @@ fn unique() -> u32 {
 }
 
 /// Where a daemon pins that is to outlive itself. Two at once would be in each other's way, here as elsewhere.
-const PIN_DIR: &str = "/sys/fs/bpf/chaperone";
+pub const PIN_DIR: &str = "/sys/fs/bpf/chaperone";
 /// `Nice=` of deploy/systemd/chaperone.service.
 const DAEMON_NICE: i32 = -10;
 const READY_MAX: Duration = Duration::from_secs(240);

@@ -50,7 +50,14 @@ pub fn believe(kernel: &mut Kernel, servers: &BTreeSet<IpAddr>) {
 }
 
 impl Pipeline {
-    /// Looks whether they have changed.
+    /// Takes out of the kernel side's table what has expired.
+    pub(super) fn forget_names(&mut self) {
+        if let Err(error) = self.kernel.forget_names() {
+            warn!(error = format!("{error:#}"), "names that have expired cannot be taken out");
+        }
+    }
+
+    /// Looks whether they have changed; of interest while a role names a host.
     pub(super) fn follow_resolvers(&mut self) {
         let now = configured();
         if now != self.resolvers {

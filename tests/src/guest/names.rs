@@ -1,6 +1,8 @@
 //! The names family: what the role names by its name is reached at the first packet, what it does not name is not, and
 //! no lie about a name is believed.
 
+mod needed;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
@@ -21,6 +23,8 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_wildcards_chains_ports_and_denied_prefixes_hold", held),
     case("names_of_liars_are_not_believed_and_each_is_counted", lies),
     case("names_expire_and_outlive_the_daemon", expire),
+    case("names_are_learnt_only_while_a_role_names_a_host", needed::attached),
+    case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),
 ];
 
 /// Fresh names, one after the other.
@@ -66,6 +70,17 @@ const RULES: &str = r#"
       - { to: "raw:*", verdict: allow }
 "#;
 
+const BOT: &str = "/run/chaperone-names";
+
+/// An agent whose role has these rules.
+fn documents(rules: &str) -> String {
+    format!(
+        "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: bot }}\nspec: {{ owner: tests, role: bot, match: \
+         [ {{ exe: {BOT} }} ] }}\n---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: bot }}\nspec:\n  mode: \
+         enforce\n  network:\n    default: deny\n    defaults: {{ unix: allow }}\n    rules:{rules}"
+    )
+}
+
 /// An agent, its daemon, and the resolver that the host is configured for.
 struct Stage {
     daemon: Daemon,
@@ -75,19 +90,22 @@ struct Stage {
 
 impl Stage {
     fn set(shared: &Shared, pinned: bool) -> Result<Self> {
+        Self::with(shared, pinned, RULES)
+    }
+
+    fn with(shared: &Shared, pinned: bool, rules: &str) -> Result<Self> {
         fs::write(
             "/etc/resolv.conf",
             "options timeout:2 attempts:1\nnameserver 127.0.0.77\nnameserver 127.0.0.79\nnameserver 127.0.0.80\n",
         )?;
-        let bot = PathBuf::from("/run/chaperone-names");
+        let bot = PathBuf::from(BOT);
         script(&bot, "#!/bin/sh\nexec \"$@\"\n")?;
-        let documents = format!(
-            "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: bot }}\nspec: {{ owner: tests, role: bot, match: \
-             [ {{ exe: {} }} ] }}\n---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: bot }}\nspec:\n  mode: \
-             enforce\n  network:\n    default: deny\n    defaults: {{ unix: allow }}\n    rules:{RULES}",
-            bot.display()
-        );
-        let start = Start { documents, mode: Some(shared.mode.clone()), pinned, ..Start::default() };
+        let start = Start {
+            documents: documents(rules),
+            mode: Some(shared.mode.clone()),
+            pinned,
+            ..Start::default()
+        };
         let mut stage = Self { daemon: Daemon::start(&start)?, bot, servers: Vec::new() };
         stage.serve("127.0.0.77:53", &[])?;
         Ok(stage)
