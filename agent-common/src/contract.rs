@@ -10,6 +10,7 @@ use crate::{
         Share, SuffixKey, SuffixStep, hash_step,
     },
     limits,
+    name::{AddressKey, Known, NameKey, NameRuleKey, Question, QuestionKey},
     progress::Progress,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
@@ -40,6 +41,12 @@ pub const CONTRACT: u64 = hash(&[
     size_of::<Rule>(),
     size_of::<Policy>(),
     size_of::<Progress>(),
+    size_of::<NameKey>(),
+    size_of::<NameRuleKey>(),
+    size_of::<AddressKey>(),
+    size_of::<Known>(),
+    size_of::<QuestionKey>(),
+    size_of::<Question>(),
     KINDS as usize,
     COUNTERS as usize,
     limits::INSTANCES_MAX as usize,
@@ -57,6 +64,11 @@ pub const CONTRACT: u64 = hash(&[
     limits::SEEDS_MAX as usize,
     limits::RUNS_MAX as usize,
     limits::RING_BYTES as usize,
+    limits::ADDRESSES_MAX as usize,
+    limits::QUESTIONS_MAX as usize,
+    limits::NAMES_MAX as usize,
+    limits::NAME_RULES_MAX as usize,
+    limits::RESOLVERS_MAX as usize,
 ]);
 
 const fn hash(numbers: &[usize]) -> u64 {

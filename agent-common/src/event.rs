@@ -53,11 +53,41 @@ vocabulary! {
         CgroupTableFull = 14 => "cgroup_table_full",
         /// Times that all work areas of a CPU were in use by programs that were preempted.
         WorkAreasBusy = 15 => "work_areas_busy",
+        /// DNS answers that were believed.
+        NamesBelieved = 16 => "name_answers_believed",
+        /// DNS answers of a server that the network namespace is not configured for.
+        NamesUnconfigured = 17 => "name_answers_unconfigured",
+        /// DNS answers to what nobody asked, or asked too long ago.
+        NamesUnasked = 18 => "name_answers_unasked",
+        /// DNS answers whose question is another than was asked with this id.
+        NamesOtherQuestion = 19 => "name_answers_other_question",
+        /// DNS answers that came by another device than their question left by.
+        NamesOtherDevice = 20 => "name_answers_other_device",
+        /// DNS answers that an agent sent.
+        NamesByAgent = 21 => "name_answers_by_agent",
+        /// DNS answers that were not sent through a UDP socket of the port they claim.
+        NamesForged = 22 => "name_answers_forged",
+        /// DNS answers that are malformed, or longer than is read.
+        NamesMalformed = 23 => "name_answers_malformed",
+        /// DNS answers that their server has cut.
+        NamesTruncated = 24 => "name_answers_truncated",
+        /// DNS answers that say that there is nothing, or that the server failed.
+        NamesFailed = 25 => "name_answers_failed",
+        /// Addresses of believed answers beyond those that one answer may give.
+        NamesAddressesCut = 26 => "name_addresses_cut",
+        /// Addresses for which the table had no room.
+        NamesAddressesFull = 27 => "name_addresses_full",
+        /// Addresses that carry too many names at a time to take one more.
+        NamesGroupsFull = 28 => "name_groups_full",
+        /// Patterns beyond those that one name may meet.
+        NamesPatternsCut = 29 => "name_patterns_cut",
+        /// Packets of port 53 that found no work area.
+        NamesBusy = 30 => "name_work_areas_busy",
     }
 }
 
 /// Slots of `COUNTERS`.
-pub const COUNTERS: u32 = 16;
+pub const COUNTERS: u32 = 32;
 
 /// What is recorded of an origin: bits of a `RECORD` slot (the index is the raw `Origin`).
 pub mod record {

@@ -4,6 +4,7 @@
 //! compile the same file, so a field cannot mean two things. A value this build does not know stays a value
 //! (`from_raw` answers `None`), never a transmute.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 /// Defines a `u8`-backed vocabulary: the enum, its raw numbers, and its name in configuration and events.
 ///
@@ -37,9 +38,11 @@ macro_rules! vocabulary {
 }
 
 pub mod contract;
+pub mod dns;
 pub mod event;
 pub mod identity;
 pub mod limits;
+pub mod name;
 pub mod offsets;
 pub mod progress;
 pub mod rule;

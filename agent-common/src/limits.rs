@@ -66,3 +66,43 @@ pub const UNIX_PATH_BYTES: usize = 108;
 pub const CMSGS_MAX: u32 = 8;
 /// Length of a cgroup's own name (one component), such as a systemd unit's.
 pub const CGROUP_NAME_BYTES: usize = 128;
+
+/// Bytes of a host name in keys and texts: the longest name has 253, and the kernel compares whole words.
+pub const HOST_NAME_BYTES: usize = 256;
+/// Bytes of a DNS message that is read, one less than this: what EDNS lets a server send at most, as resolvers have it.
+/// A longer one is not believed.
+pub const DNS_MESSAGE_BYTES: usize = 4096;
+/// Addresses of one answer. Round-robin answers of large services carry up to some twenty; further ones are not known by
+/// their name, counted as `name_addresses_cut`.
+pub const DNS_ANSWERS_MAX: usize = 32;
+/// Compression pointers followed for the name of one record.
+pub const DNS_JUMPS_MAX: u32 = 16;
+/// Steps of reading one message, one byte of a name each: 32 uncompressed names of 60 bytes and their chain. A longer
+/// one counts as malformed.
+pub const DNS_STEPS_MAX: u32 = 4_096;
+/// Suffixes of a name that wildcards are looked up for, the longest first: names with more labels meet no shorter one.
+pub const NAME_SUFFIXES_MAX: usize = 16;
+/// Patterns that one name may meet over all roles: itself and wildcards, the most specific first. Further ones do not
+/// count for it, counted as `name_patterns_cut`.
+pub const PATTERNS_PER_NAME: usize = 6;
+/// Sets of patterns that one address may carry at a time: names of shared hosts. One more is not known, counted as
+/// `name_groups_full`.
+pub const GROUPS_PER_ADDRESS: usize = 8;
+/// Addresses known by a name that rules have. At the bound a further one is not known by its name, counted as
+/// `name_addresses_full`; the daemon takes out what has expired.
+pub const ADDRESSES_MAX: u32 = 131_072;
+/// Questions under way. At the bound the oldest is forgotten, and its answer counts as unasked.
+pub const QUESTIONS_MAX: u32 = 8_192;
+/// Names and wildcards of all roles, twice what may be in force: a change lays the new beside the old.
+pub const NAMES_MAX: u32 = 131_072;
+/// Rules by name, one for each port and protocol; twice, likewise.
+pub const NAME_RULES_MAX: u32 = 262_144;
+/// Resolvers that the host is configured for: resolv.conf has three, systemd-resolved one for each of its links.
+pub const RESOLVERS_MAX: u32 = 256;
+/// How long an answer may be waited for; clients give up after 5 s, with attempts of their own.
+pub const QUESTION_MAX_S: u64 = 30;
+/// An address is known by its name at least so long: an application connects from the answer that it holds, not from
+/// the time to live in it.
+pub const NAME_TTL_MIN_S: u64 = 60;
+/// And at most so long, whatever the answer says.
+pub const NAME_TTL_MAX_S: u64 = 86_400;

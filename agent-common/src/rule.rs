@@ -111,12 +111,15 @@ pub const ANY: u32 = u32::MAX;
 pub struct Rule {
     /// [`crate::verdict::Verdict`], raw; 0 for no rule.
     pub verdict: u8,
-    /// Bits of the address prefix (0 to 128): the longer one wins.
+    /// Bits of the address prefix (0 to 128): the longer one wins. By name: [`WHOLE_NAME`], or a wildcard's length.
     pub prefix_len: u8,
     /// The rule's place in the role's list, from 0.
     pub index: u16,
 }
 const _: () = assert!(size_of::<Rule>() == 4);
+
+/// [`Rule::prefix_len`] of a rule that names one host, and not all below it.
+pub const WHOLE_NAME: u8 = 255;
 
 impl Rule {
     pub const NONE: Self = Self { verdict: 0, prefix_len: 0, index: 0 };
@@ -153,4 +156,6 @@ pub mod absent {
     pub const PORTS: u8 = 1 << 1;
     /// Rules in `PREFIX_RULES` for every port.
     pub const EVERY_PORT: u8 = 1 << 2;
+    /// Rules in `NAME_RULES`.
+    pub const NAMES: u8 = 1 << 3;
 }

@@ -54,12 +54,14 @@ pub struct Hits {
     pub specific: Rule,
     /// The most specific rule for every port (or every socket of the class).
     pub general: Rule,
+    /// The rule that decides by the names under which the address is known; see [`stricter`].
+    pub name: Rule,
 }
 
 /// What becomes of an act of `class` under `policy` (`None`: the role has none in force), given what was found.
 ///
-/// The longer address prefix wins; at the same length the rule that names the port; without a rule, the class's
-/// default. A number that this build does not know is a refusal.
+/// The longer address prefix wins; at the same length the rule that names the port; without a rule for the address, the
+/// one for its names; without that, the class's default. A number that this build does not know is a refusal.
 #[must_use]
 #[inline(always)]
 pub fn decide(policy: Option<&Policy>, class: Class, hits: &Hits) -> Decision {
@@ -69,12 +71,24 @@ pub fn decide(policy: Option<&Policy>, class: Class, hits: &Hits) -> Decision {
     let general = hits.specific.is_none()
         || (!hits.general.is_none() && hits.general.prefix_len > hits.specific.prefix_len);
     let rule = if general { hits.general } else { hits.specific };
+    let rule = if rule.is_none() { hits.name } else { rule };
     let (raw, source) = if rule.is_none() {
         (policy.defaults[class as usize - 1], Source::Default)
     } else {
         (rule.verdict, Source::Rule)
     };
     settle(policy.mode, Verdict::from_raw(raw).unwrap_or(Verdict::Deny), source, rule.index)
+}
+
+/// Of the rules for two names of one address, the one that counts: nobody knows which of the two is meant, so it is the
+/// stricter one; of two that say the same, the more specific.
+#[must_use]
+#[inline(always)]
+pub const fn stricter(one: Rule, other: Rule) -> Rule {
+    // The raw numbers rise with what is refused, and 0 is no rule.
+    let other_counts =
+        other.verdict > one.verdict || (other.verdict == one.verdict && other.prefix_len > one.prefix_len);
+    if other_counts { other } else { one }
 }
 
 /// What becomes of an act whose target could not be read: refused wherever the role is enforced.
@@ -120,10 +134,44 @@ mod tests {
     #[test]
     fn the_longer_prefix_wins_and_the_port_breaks_a_tie() {
         let p = policy(Mode::Enforce, Verdict::Deny);
-        let hits = Hits { specific: rule(Verdict::Allow, 104, 0), general: rule(Verdict::Deny, 112, 1) };
+        let hits = Hits {
+            specific: rule(Verdict::Allow, 104, 0),
+            general: rule(Verdict::Deny, 112, 1),
+            ..Hits::default()
+        };
         assert_eq!(decide(Some(&p), Class::Endpoint, &hits).rule, 1);
-        let hits = Hits { specific: rule(Verdict::Allow, 112, 0), general: rule(Verdict::Deny, 112, 1) };
+        let hits = Hits {
+            specific: rule(Verdict::Allow, 112, 0),
+            general: rule(Verdict::Deny, 112, 1),
+            ..Hits::default()
+        };
         assert_eq!(decide(Some(&p), Class::Endpoint, &hits).rule, 0);
+    }
+
+    #[test]
+    fn a_name_counts_where_no_address_rule_does_and_never_against_one() {
+        let p = policy(Mode::Enforce, Verdict::Deny);
+        let name = rule(Verdict::Allow, 255, 4);
+        let hits = Hits { name, ..Hits::default() };
+        assert_eq!(decide(Some(&p), Class::Endpoint, &hits), Decision { rule: 4, ..allow_by_rule() });
+        let general = rule(Verdict::Deny, 0, 1);
+        let hits = Hits { general, name, ..Hits::default() };
+        assert_eq!(decide(Some(&p), Class::Endpoint, &hits).verdict, Verdict::Deny);
+    }
+
+    fn allow_by_rule() -> Decision {
+        Decision { verdict: Verdict::Allow, wanted: Verdict::Allow, source: Source::Rule, rule: 0 }
+    }
+
+    #[test]
+    fn of_two_names_of_an_address_the_stricter_counts() {
+        let (allow, deny) = (rule(Verdict::Allow, 255, 0), rule(Verdict::Deny, 10, 1));
+        assert_eq!(stricter(allow, deny), deny);
+        assert_eq!(stricter(deny, allow), deny);
+        assert_eq!(stricter(Rule::NONE, allow), allow);
+        assert_eq!(stricter(allow, Rule::NONE), allow);
+        let less = rule(Verdict::Allow, 9, 2);
+        assert_eq!(stricter(less, allow), allow);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod detach;
 pub mod doctor;
 pub mod events;
 pub mod metrics;
+pub mod names;
 pub mod ps;
 mod render;
 pub mod role;
@@ -45,6 +46,7 @@ enum Verb {
     #[command(subcommand)]
     Role(role::Verb),
     Doctor(doctor::Args),
+    Names(names::Args),
     Metrics(metrics::Args),
 }
 
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Agent(args) => agent::run(&args),
         Verb::Role(verb) => role::run(&verb),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Names(args) => names::run(&args),
         Verb::Metrics(args) => metrics::run(&args),
     };
     result.unwrap_or_else(|error| {

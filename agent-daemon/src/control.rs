@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use self::api::{AgentView, Labelled, Status};
+use self::api::{AgentView, Labelled, NameView, Status};
 use crate::{
     event::{filter::Filter, word::InstanceId},
     record::followers::Follower,
@@ -26,6 +26,10 @@ pub enum Command {
     Agents {
         name: Option<String>,
         reply: oneshot::Sender<Vec<AgentView>>,
+    },
+    /// Addresses that are known by a name now.
+    Names {
+        reply: oneshot::Sender<Vec<NameView>>,
     },
     Status {
         reply: oneshot::Sender<Status>,

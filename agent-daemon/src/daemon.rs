@@ -25,7 +25,7 @@ use crate::{
     kernel::{self, Kernel, Leftover},
     pipeline::{
         self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host,
-        in_force::InForce,
+        in_force::InForce, resolvers,
     },
     policy::{self, table::Table},
     record::{Recorder, file::File, followers::Followers, progress::Progress},
@@ -126,6 +126,9 @@ fn put_in_force(
 ) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
     kernel.apply(table, registry).context("put the configuration in force")?;
+    if !table.by_name.is_empty() {
+        resolvers::believe(&mut kernel, &resolvers::configured());
+    }
     kernel.follow(registry).context("attach what follows processes")?;
     let found = kernel.label_existing().context("label what runs already")?;
     kernel.enforce().context("attach what refuses")?;

@@ -6,6 +6,7 @@ pub mod capability;
 pub mod hooks;
 mod leftover;
 pub mod measure;
+mod names;
 mod object;
 mod offsets;
 pub mod pins;
@@ -26,7 +27,8 @@ use agent_common::{
     progress::Progress,
     rule::Policy,
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use tracing::warn;
 
 pub use self::{
     attach::{Adopted, LsmRefused, Options},
@@ -42,7 +44,7 @@ use crate::{
         naming::Files,
         registry::Registry,
     },
-    policy::table::Table,
+    policy::table::{RuleText, Table},
 };
 
 /// What this host's kernel lets Chaperone guarantee.
@@ -74,6 +76,7 @@ pub struct Kernel {
     instances: raw::Hash<u64, Instance>,
     seeds: raw::Hash<u32, Seed>,
     runs: raw::Hash<u32, Match>,
+    names: names::Names,
     record: raw::Slots<u32>,
     submitted: raw::Counts,
     lost: raw::Counts,
@@ -109,6 +112,7 @@ impl Kernel {
             instances: raw::Hash::take(maps, "INSTANCES")?,
             seeds: raw::Hash::take(maps, "SEEDS")?,
             runs: raw::Hash::take(maps, "RUNS")?,
+            names: names::Names::take(maps)?,
             record: raw::Slots::take(maps, "RECORD")?,
             submitted: raw::Counts::take(maps, "SUBMITTED")?,
             lost: raw::Counts::take(maps, "LOST")?,
@@ -208,8 +212,18 @@ impl Kernel {
     pub fn apply(&mut self, table: &Table, registry: &Registry) -> Result<()> {
         // Before anything is written: a half of it would be in force otherwise.
         self.tables.has_room(registry, &self.login_programs)?;
+        if let Some(first) = table.names_a_host() {
+            self.programs.learn_names().map_err(|error| cannot_learn(first, &error))?;
+        }
         self.tables.apply(table)?;
-        self.identify(registry)
+        self.identify(registry)?;
+        if table.by_name.is_empty()
+            && let Err(error) = self.programs.forgo_names()
+        {
+            let error = format!("{error:#}");
+            warn!(error, "programs that no rule needs cannot be detached; they cost each packet a little");
+        }
+        Ok(())
     }
 
     /// Looks again at the files and cgroups that identify agents; call when one of [`Self::watched`] has changed.
@@ -326,6 +340,22 @@ impl Kernel {
         }
         Ok(counters)
     }
+}
+
+/// Why a table with rules by host name cannot be put in force.
+fn cannot_learn(first: &RuleText, error: &anyhow::Error) -> anyhow::Error {
+    anyhow!(
+        "{}: the rule `{}` names a host, and the programs that learn hosts' addresses from resolvers' answers cannot be \
+         put in force: {error:#} (name its addresses, or see what else is attached there: `bpftool cgroup tree`)",
+        first.place,
+        first.text
+    )
+}
+
+/// The kernel side's clock.
+fn boot_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |now| std::time::Duration::from(now).as_nanos() as u64)
 }
 
 fn microseconds_since_boot() -> Result<u64> {

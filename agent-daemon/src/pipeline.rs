@@ -8,9 +8,12 @@ pub mod in_force;
 mod line;
 mod loss;
 mod predecessor;
+pub mod resolvers;
 mod tell;
 
 use std::{
+    collections::BTreeSet,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -48,6 +51,8 @@ pub struct Pipeline {
     /// Tells the watcher where files that identify agents may appear.
     watched: watch::Sender<Vec<PathBuf>>,
     started: std::time::SystemTime,
+    /// As they were told to the kernel side.
+    resolvers: BTreeSet<IpAddr>,
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
@@ -90,6 +95,7 @@ impl Pipeline {
             state_dir,
             watched,
             started,
+            resolvers: BTreeSet::new(),
             ticks: 0,
             rejected: None,
             by_half: false,
@@ -186,10 +192,14 @@ impl Pipeline {
             file.follow_name();
         }
         self.line.recorder.followers.sweep();
+        if !self.in_force.table.by_name.is_empty() {
+            self.follow_resolvers();
+        }
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
             self.line.forget();
+            self.forget_names();
             self.line.own_addresses = host::addresses();
         }
     }
@@ -230,6 +240,9 @@ impl Pipeline {
                 if let Some(role) = table.collides(&self.in_force.table) {
                     self.reject(trigger, vec![collision(role).into()]);
                     return;
+                }
+                if !table.by_name.is_empty() {
+                    self.follow_resolvers();
                 }
                 if let Err(error) = self.kernel.apply(&table, &registry) {
                     let former = self.restore();

@@ -4,6 +4,7 @@ pub mod address;
 pub mod compile;
 mod draft;
 pub mod explain;
+pub mod host;
 pub mod lookup;
 pub mod number;
 pub mod parse;

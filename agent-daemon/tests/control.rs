@@ -92,6 +92,7 @@ async fn pipeline(
                     let known = name.is_none_or(|name| name == "bot");
                     let _ = reply.send(known.then(agent).into_iter().collect());
                 }
+                Some(Command::Names { reply }) => drop(reply.send(Vec::new())),
                 Some(Command::Status { reply }) => {
                     let _ = reply.send(Status { mode: "lsm".to_owned(), ..Status::default() });
                 }

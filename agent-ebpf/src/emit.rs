@@ -264,7 +264,7 @@ pub unsafe fn atomic_add(value: *mut u64, by: i64) -> u64 {
 /// # Safety
 /// `value` points into a map value.
 #[inline(always)]
-unsafe fn atomic_replace(value: *mut u64, old: u64, new: u64) -> bool {
+pub unsafe fn atomic_replace(value: *mut u64, old: u64, new: u64) -> bool {
     let mut found = old;
     // SAFETY: the caller's; map values are aligned to 8.
     unsafe {

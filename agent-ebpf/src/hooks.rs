@@ -1,4 +1,5 @@
 //! The hook families.
 
+pub mod names;
 pub mod net;
 pub mod process;

@@ -181,3 +181,19 @@ pub fn is_nameless(file: Ptr) -> bool {
 pub fn namespace(nsproxy: Ptr, pointer: usize, inum: usize) -> u32 {
     peek(follow(nsproxy, pointer), inum)
 }
+
+/// The cookie of the network namespace of a `struct sock`, 0 when it faults.
+#[inline(always)]
+pub fn netns_of(sk: Ptr) -> u64 {
+    peek(follow(sk, offset!(sock_net)), offset!(net_cookie))
+}
+
+/// Copies kernel memory, such as a part of one map value to another; whether it could.
+///
+/// # Safety
+/// `to` is valid for writes of `bytes` bytes.
+#[inline(always)]
+pub unsafe fn copy(to: *mut u8, bytes: usize, from: Ptr) -> bool {
+    // SAFETY: the caller's; the helper checks the source.
+    unsafe { bpf_probe_read_kernel(to.cast(), bytes as u32, from.cast()) == 0 }
+}

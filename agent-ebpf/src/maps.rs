@@ -12,16 +12,20 @@ use agent_common::{
         SuffixKey, SuffixStep,
     },
     limits,
+    name::{AddressKey, Known, NameKey, NameRuleKey, Question, QuestionKey},
     progress::Progress,
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::emit::{SCRATCHES, Scratch};
+use crate::{
+    emit::{SCRATCHES, Scratch},
+    hooks::names::work::{WORKS, Work},
+};
 
 /// A storage map (task or socket), as BTF describes it; aya-ebpf has no wrapper for the former.
 #[repr(C)]
@@ -65,6 +69,11 @@ pub static OWNERS: SkStorage<Owner> = Storage::new();
 #[unsafe(no_mangle)]
 pub static FLOWS: SkStorage<u64> = Storage::new();
 
+/// Sockets of port 53 that an agent has sent or connected with: what they answer is not believed.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub static AGENT_SERVERS: SkStorage<u64> = Storage::new();
+
 /// Live instances. Written here; the daemon adds those that ran before it.
 #[map]
 pub static INSTANCES: HashMap<u64, Instance> = HashMap::with_max_entries(limits::INSTANCES_MAX, 0);
@@ -84,6 +93,28 @@ pub static UNIX_RULES: LpmTrie<UnixKey, Rule> =
 #[map]
 pub static SOCKET_RULES: HashMap<SocketKey, Rule> =
     HashMap::with_max_entries(limits::SOCKET_RULES_MAX, BPF_F_NO_PREALLOC);
+
+/// Names that rules have, to the number that rules know them by.
+#[map]
+pub static NAME_IDS: HashMap<NameKey, u64> = HashMap::with_max_entries(limits::NAMES_MAX, BPF_F_NO_PREALLOC);
+#[map]
+pub static NAME_RULES: HashMap<NameRuleKey, Rule> =
+    HashMap::with_max_entries(limits::NAME_RULES_MAX, BPF_F_NO_PREALLOC);
+/// Servers whose answers count, per network namespace.
+#[map]
+pub static RESOLVERS: HashMap<AddressKey, u32> =
+    HashMap::with_max_entries(limits::RESOLVERS_MAX, BPF_F_NO_PREALLOC);
+/// Addresses that answers gave a name which rules have. Written here; the daemon takes out what has expired.
+#[map]
+pub static ADDRESSES: HashMap<AddressKey, Known> =
+    HashMap::with_max_entries(limits::ADDRESSES_MAX, BPF_F_NO_PREALLOC);
+/// Questions that wait for their answer.
+#[map]
+pub static QUESTIONS: LruHashMap<QuestionKey, Question> =
+    LruHashMap::with_max_entries(limits::QUESTIONS_MAX, 0);
+/// Where messages of port 53 are read.
+#[map]
+pub static NAME_WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(WORKS, 0);
 
 /// Executable and script files that are agents.
 #[map]

@@ -2,12 +2,18 @@
 
 use agent_common::{
     identity::Label,
+    limits::{GROUPS_PER_ADDRESS, PATTERNS_PER_NAME},
+    name::{AddressKey, Group, Known, NameRuleKey},
     rule::{ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UnixKey, absent},
-    verdict::Hits,
+    verdict::{Hits, stricter},
 };
-use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
 
-use crate::maps::{EXACT_RULES, INSTANCES, PREFIX_RULES, ROLES, SOCKET_RULES, UNIX_RULES};
+use crate::{
+    kernel,
+    maps::{ADDRESSES, EXACT_RULES, INSTANCES, NAME_RULES, PREFIX_RULES, ROLES, SOCKET_RULES, UNIX_RULES},
+    path::opaque,
+};
 
 /// What is in force for the label's instance.
 #[inline(always)]
@@ -26,14 +32,89 @@ pub fn role(label: &Label) -> u32 {
     }
 }
 
-/// The rules for an internet endpoint: the exact one, or the longest prefix for this port and for every port.
+/// The rules for an internet endpoint: those for its address, and where there are none, the one for the names that it has
+/// in the network namespace which `netns` tells.
 #[inline(always)]
-pub fn endpoint(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) -> Hits {
+pub fn endpoint(
+    policy: &Policy,
+    protocol: u8,
+    port: u16,
+    address: &[u8; 16],
+    netns: impl FnOnce() -> u64,
+) -> Hits {
+    let mut hits = addressed(policy, protocol, port, address);
+    if policy.absent & absent::NAMES == 0 && hits.specific.is_none() && hits.general.is_none() {
+        let key = AddressKey { netns: netns(), address: *address };
+        hits.name = named(policy.id, protocol, port, &key);
+    }
+    hits
+}
+
+/// What is carried from group to group.
+struct Walk {
+    known: *const Known,
+    now_ns: u64,
+    key: NameRuleKey,
+    port: u16,
+    best: Rule,
+}
+
+/// Of the names that the address has now, each counts by its most specific rule, and of those the strictest.
+#[inline(never)]
+fn named(policy: u32, protocol: u8, port: u16, key: &AddressKey) -> Rule {
+    // SAFETY: entries of a map stay readable for the program's run.
+    let Some(known) = (unsafe { ADDRESSES.get(key) }) else { return Rule::NONE };
+    let mut walk = Walk {
+        known,
+        // SAFETY: takes nothing, returns a number.
+        now_ns: unsafe { bpf_ktime_get_boot_ns() },
+        key: NameRuleKey { pattern: 0, policy, port, protocol, _pad: 0 },
+        port,
+        best: Rule::NONE,
+    };
+    kernel::repeat(GROUPS_PER_ADDRESS as u32, group, &mut walk);
+    walk.best
+}
+
+extern "C" fn group(at: u64, walk: *mut Walk) -> u64 {
+    // SAFETY: `named` hands over a pointer to its own; the group is inside the map value, whose words are read one by
+    // one while others may write them.
+    unsafe {
+        let walk = &mut *walk;
+        let group = (&raw const (*walk.known).groups).cast::<Group>();
+        let group = group.add(opaque(at as usize) & (GROUPS_PER_ADDRESS - 1));
+        let expires_ns = core::ptr::read_volatile(&raw const (*group).expires_ns);
+        if expires_ns == 0 {
+            return 1;
+        }
+        if !Group::in_force(expires_ns, walk.now_ns) {
+            return 0;
+        }
+        for pattern in 0..PATTERNS_PER_NAME {
+            walk.key.pattern = core::ptr::read_volatile(&raw const (*group).patterns[pattern]);
+            if walk.key.pattern == 0 {
+                return 0;
+            }
+            for port in [walk.port, 0] {
+                walk.key.port = port;
+                if let Some(rule) = NAME_RULES.get(&walk.key) {
+                    walk.best = stricter(walk.best, *rule);
+                    return 0;
+                }
+            }
+        }
+    }
+    0
+}
+
+/// The exact rule for an address, or the longest prefix for this port and for every port.
+#[inline(always)]
+fn addressed(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) -> Hits {
     if policy.absent & absent::EXACT == 0 {
         let exact = ExactKey { policy: policy.id, port, protocol, _pad: 0, address: *address };
         // SAFETY: entries of a map stay readable for the program's run.
         if let Some(rule) = unsafe { EXACT_RULES.get(&exact) } {
-            return Hits { specific: *rule, general: Rule::NONE };
+            return Hits { specific: *rule, general: Rule::NONE, name: Rule::NONE };
         }
     }
     let specific = if port == 0 || policy.absent & absent::PORTS != 0 {
@@ -46,7 +127,7 @@ pub fn endpoint(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) ->
     } else {
         prefix(PrefixKey { policy: policy.id, port: 0, protocol, _pad: 0, address: *address })
     };
-    Hits { specific, general }
+    Hits { specific, general, name: Rule::NONE }
 }
 
 #[inline(always)]
@@ -75,13 +156,13 @@ pub fn socket(policy: &Policy, class: Class, a: u32, b: u32) -> Hits {
         let specific = if specific.is_none() { found(a, ANY) } else { specific };
         let general = found(ANY, b);
         let general = if general.is_none() { found(ANY, ANY) } else { general };
-        return Hits { specific, general };
+        return Hits { specific, general, name: Rule::NONE };
     }
-    Hits { specific: found(a, b), general: found(ANY, ANY) }
+    Hits { specific: found(a, b), general: found(ANY, ANY), name: Rule::NONE }
 }
 
 /// The rule for a unix socket's name; `key` holds the policy and the name, NUL padded.
 #[inline(always)]
 pub fn unix(key: &Key<UnixKey>) -> Hits {
-    Hits { specific: or_none(UNIX_RULES.get(key)), general: Rule::NONE }
+    Hits { specific: or_none(UNIX_RULES.get(key)), general: Rule::NONE, name: Rule::NONE }
 }

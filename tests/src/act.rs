@@ -6,13 +6,14 @@
 //!   [`sctp`], [`unix`], [`family`], [`tunnel`], [`kernelmade`] its rows
 //! - [`ctx`] what a way is given; [`sys`] the system calls; [`frame`] packets by hand
 //! - [`receive`] the other end, with [`capture`]; [`selfcheck`] all ways against it
-//! - [`shape`] births; [`tree`] random process trees; [`storm`] and [`hammer`] the same act many times; [`cost`] what
+//! - [`shape`] births; [`tree`] random process trees; [`dns`] a name server; [`storm`] and [`hammer`] the same act many times; [`cost`] what
 //!   one takes
 
 pub mod capture;
 pub mod compat;
 pub mod cost;
 pub mod ctx;
+pub mod dns;
 pub mod family;
 pub mod frame;
 pub mod hammer;
@@ -81,6 +82,8 @@ enum Other {
     Storm(storm::Storm),
     /// Connect to what the role refuses, without pause
     Hammer(hammer::Hammer),
+    /// Answer as a name server, truly or not
+    Dns(dns::Dns),
     /// Measure what an operation takes
     Cost(cost::Cost),
     /// Be born in a given shape, then execute a command
@@ -182,6 +185,7 @@ impl Act {
             Some(Other::Selfcheck(selfcheck)) => selfcheck.run(),
             Some(Other::Storm(storm)) => storm.run(),
             Some(Other::Hammer(hammer)) => hammer.run(),
+            Some(Other::Dns(dns)) => dns.run(),
             Some(Other::Cost(cost)) => cost.run(),
             Some(Other::Shape(shape)) => shape.run(),
             Some(Other::Tree(tree)) => tree.run(),

@@ -335,9 +335,9 @@ fn unique() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Where a daemon pins that is to outlive itself. Two at once would be in each other's way, here as elsewhere.
-const PIN_DIR: &str = "/sys/fs/bpf/chaperone";
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+/// Where a daemon pins that is to outlive itself. Two at once would be in each other's way, here as elsewhere.
+pub const PIN_DIR: &str = "/sys/fs/bpf/chaperone";
 /// `Nice=` of deploy/systemd/chaperone.service.
 const DAEMON_NICE: i32 = -10;
 const READY_MAX: Duration = Duration::from_secs(240);

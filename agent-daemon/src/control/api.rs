@@ -1,6 +1,6 @@
 //! What the control socket answers with, as both ends know it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use agent_common::{identity::Origin, rule::Mode};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,22 @@ pub struct AgentView {
     /// `FILE:LINE` where it is registered.
     pub source: String,
     pub instances: Vec<Instance>,
+}
+
+/// One address of `/v1/names` under one set of rules' names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameView {
+    /// The name that was asked for last with this address as its answer.
+    pub name: String,
+    pub address: IpAddr,
+    /// What of it rules have, as they are known: the whole name, wildcards. Empty where no rule has them any more.
+    pub patterns: Vec<String>,
+    /// Seconds since an answer first said so.
+    pub since_s: u64,
+    /// Seconds until it does not count any more.
+    pub expires_s: u64,
+    /// Whose answer it was last.
+    pub resolver: IpAddr,
 }
 
 /// `/v1/status`.

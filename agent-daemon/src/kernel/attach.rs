@@ -1,6 +1,8 @@
 //! Loading and attaching: which programs each mode needs, how the mode is found, and how one build takes over from
 //! another without a gap.
 
+mod names;
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -46,9 +48,12 @@ const LSM: &[&str] = &[
 ];
 /// Refuse at the cgroup.
 const CGROUP: &[&str] = &["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_create"];
+/// Know addresses by their names: both modes, see `names`.
+const NAMES: &[&str] = &["names_egress", "names_ingress"];
 /// Maps that outlive the daemon: all but the programs' own work areas.
 const MAPS: &[&str] = &[
-    "TASKS",
+    "ADDRESSES",
+    "AGENT_SERVERS",
     "BASENAMES",
     "CGROUPS",
     "CGROUP_NAMES",
@@ -62,11 +67,15 @@ const MAPS: &[&str] = &[
     "INSTANCES",
     "LABELS",
     "LOST",
+    "NAME_IDS",
+    "NAME_RULES",
     "OWNERS",
     "PATHS",
     "PREFIX_RULES",
     "PROGRESS",
+    "QUESTIONS",
     "RECORD",
+    "RESOLVERS",
     "ROLES",
     "RUNS",
     "SEEDS",
@@ -104,6 +113,9 @@ pub struct Programs {
     pub adopted: Adopted,
     /// What is yet to be loaded, and the kernel's types to load it by; until all is attached.
     unloaded: Option<(Object, Btf)>,
+    /// The object for as long as we live where nothing is pinned: its maps are found nowhere else.
+    unpinned_object: Option<Object>,
+    given: Given,
     /// Programs until they are attached; with their links where nothing is pinned.
     programs: BTreeMap<&'static str, Program>,
     names: Names,
@@ -220,7 +232,19 @@ fn prepare_as(
         _ => Some((given.open(pins.as_ref()).map_err(|error| refused(error, mode, adopted))?, btf)),
     };
     let programs = BTreeMap::new();
-    let mut prepared = Programs { mode, reason, pins, unpinned, adopted, unloaded, programs, names, root };
+    let mut prepared = Programs {
+        mode,
+        reason,
+        pins,
+        unpinned,
+        adopted,
+        unloaded,
+        unpinned_object: None,
+        given,
+        programs,
+        names,
+        root,
+    };
     prepared.load(true).map_err(|error| refused(error, mode, adopted))?;
     Ok(prepared)
 }
@@ -292,7 +316,7 @@ impl Programs {
         let Some((object, btf)) = &self.unloaded else { return Ok(()) };
         let names = if follow { &self.names.follow } else { self.names.refuse };
         for name in names {
-            let program = object.load(name, btf).with_context(|| format!("load {name}"))?;
+            let program = object.load(name, Some(btf)).with_context(|| format!("load {name}"))?;
             self.programs.insert(name, program);
         }
         Ok(())
@@ -307,7 +331,8 @@ impl Programs {
     pub fn enforce(&mut self) -> Result<()> {
         self.load(false).map_err(|error| refused(error, self.mode, self.adopted))?;
         self.attach(false)?;
-        self.unloaded = None;
+        let object = self.unloaded.take().map(|(object, _)| object);
+        self.unpinned_object = object.filter(|_| self.pins.is_none());
         Ok(())
     }
 
@@ -346,7 +371,7 @@ impl Programs {
             }
             None => self.programs.get(name)?.id(),
         };
-        self.names.all().filter_map(|name| Some((id(name)?, name))).collect()
+        self.names.all().chain(NAMES.iter().copied()).filter_map(|name| Some((id(name)?, name))).collect()
     }
 
     /// Detaches what other builds have left; call when all that runs is labelled.

@@ -195,9 +195,10 @@ unsafe fn bpf<T: Pod>(command: nix::libc::c_long, attributes: &T) -> bool {
 
 const BPF_MAP_GET_NEXT_KEY: nix::libc::c_long = 4;
 /// Tables of live things, which kernel programs fill and empty.
-const COUNTED: &[&str] = &["INSTANCES", "SEEDS", "RUNS", "CGROUPS", "TASKS"];
+const COUNTED: &[&str] =
+    &["INSTANCES", "SEEDS", "RUNS", "CGROUPS", "TASKS", "ADDRESSES", "QUESTIONS", "RESOLVERS"];
 /// Longer than any of their keys.
-const KEY_BYTES_MAX: usize = 16;
+const KEY_BYTES_MAX: usize = 48;
 /// Some ten milliseconds of counting.
 const COUNTED_MAX: u64 = 20_000;
 

@@ -86,23 +86,27 @@ impl Object {
         Ok(Map::from_map_data(MapData::from_fd(descriptor)?)?)
     }
 
-    /// Loads one program.
-    pub fn load(&self, name: &str, kernel: &Btf) -> Result<Program> {
+    /// Loads one program; `kernel` is asked where a hook's number comes from the kernel's types.
+    pub fn load(&self, name: &str, kernel: Option<&Btf>) -> Result<Program> {
+        let types = || kernel.context("the kernel's types are not at hand");
         let program = self.parsed.programs.get(name).context("not in the kernel object")?;
         let (kind, attach_type, attach_btf_id) = match &program.section {
             ProgramSection::Lsm { .. } => {
-                (bpf_prog_type::BPF_PROG_TYPE_LSM, bpf_attach_type::BPF_LSM_MAC, kernel.lsm_hook(name)?)
+                (bpf_prog_type::BPF_PROG_TYPE_LSM, bpf_attach_type::BPF_LSM_MAC, types()?.lsm_hook(name)?)
             }
             ProgramSection::BtfTracePoint => (
                 bpf_prog_type::BPF_PROG_TYPE_TRACING,
                 bpf_attach_type::BPF_TRACE_RAW_TP,
-                kernel.tracepoint(name)?,
+                types()?.tracepoint(name)?,
             ),
             ProgramSection::CgroupSockAddr { attach_type } => {
                 (bpf_prog_type::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, (*attach_type).into(), 0)
             }
             ProgramSection::CgroupSock { attach_type } => {
                 (bpf_prog_type::BPF_PROG_TYPE_CGROUP_SOCK, (*attach_type).into(), 0)
+            }
+            ProgramSection::CgroupSkb { attach_type: Some(attach_type) } => {
+                (bpf_prog_type::BPF_PROG_TYPE_CGROUP_SKB, (*attach_type).into(), 0)
             }
             other => bail!("has an unexpected section {other:?}"),
         };

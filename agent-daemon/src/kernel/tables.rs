@@ -2,11 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::PathBuf,
 };
 
 use agent_common::{
     identity::{Basename, CgroupAgent, CgroupName, FileKey, Match, PathKey, SuffixKey, SuffixStep},
+    name::{AddressKey, NameKey, NameRuleKey},
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
 };
 use anyhow::Result;
@@ -18,7 +20,10 @@ use crate::{
         patterns::Steps,
         registry::Registry,
     },
-    policy::table::{Diff, Names, Table},
+    policy::{
+        address::address_bytes,
+        table::{Diff, Names, Table},
+    },
 };
 
 /// The maps that this file writes.
@@ -28,6 +33,9 @@ pub struct Tables {
     prefixes: Trie<PrefixKey, Rule>,
     unix: Trie<UnixKey, Rule>,
     sockets: Hash<SocketKey, Rule>,
+    hosts: Hash<NameKey, u64>,
+    by_name: Hash<NameRuleKey, Rule>,
+    resolvers: Hash<AddressKey, u32>,
     files: Hash<FileKey, Match>,
     paths: Hash<PathKey, Match>,
     basenames: Hash<Basename, u32>,
@@ -49,6 +57,9 @@ impl Tables {
             prefixes: Trie::take(maps, "PREFIX_RULES")?,
             unix: Trie::take(maps, "UNIX_RULES")?,
             sockets: Hash::take(maps, "SOCKET_RULES")?,
+            hosts: Hash::take(maps, "NAME_IDS")?,
+            by_name: Hash::take(maps, "NAME_RULES")?,
+            resolvers: Hash::take(maps, "RESOLVERS")?,
             files: Hash::take(maps, "FILES")?,
             paths: Hash::take(maps, "PATHS")?,
             basenames: Hash::take(maps, "BASENAMES")?,
@@ -92,6 +103,8 @@ impl Tables {
             prefixes: self.prefixes.entries().into_iter().collect(),
             unix: self.unix.entries().into_iter().collect(),
             sockets: self.sockets.entries().into_iter().collect(),
+            hosts: self.hosts.entries().into_iter().collect(),
+            by_name: self.by_name.entries().into_iter().collect(),
             names: Names::default(),
         }
     }
@@ -120,6 +133,12 @@ impl Tables {
         for (key, rule) in &diff.add.sockets {
             self.sockets.put(*key, *rule)?;
         }
+        for (key, rule) in &diff.add.by_name {
+            self.by_name.put(*key, *rule)?;
+        }
+        for (name, id) in &diff.add.hosts {
+            self.hosts.put(*name, *id)?;
+        }
         for (role, policy) in &diff.add.roles {
             self.roles.put(*role, *policy)?;
         }
@@ -137,6 +156,12 @@ impl Tables {
         }
         for key in &diff.remove.sockets {
             self.sockets.remove(*key)?;
+        }
+        for key in &diff.remove.by_name {
+            self.by_name.remove(*key)?;
+        }
+        for name in &diff.remove.hosts {
+            self.hosts.remove(*name)?;
         }
         Ok(())
     }
@@ -210,6 +235,21 @@ impl Tables {
             Some(entry) if entry.instance == 0 => self.cgroups.put(cgroup, CgroupAgent { instance, ..entry }),
             _ => Ok(()),
         }
+    }
+
+    /// Makes these the servers whose answers count: the new ones before the old ones go.
+    pub fn resolve_by(&mut self, netns: u64, servers: &BTreeSet<IpAddr>) -> Result<()> {
+        let keys: BTreeSet<AddressKey> =
+            servers.iter().map(|server| AddressKey { netns, address: address_bytes(*server) }).collect();
+        for key in &keys {
+            self.resolvers.put(*key, 1)?;
+        }
+        for (key, _) in self.resolvers.entries() {
+            if !keys.contains(&key) {
+                self.resolvers.remove(key)?;
+            }
+        }
+        Ok(())
     }
 
     pub fn identified(&self) -> &Identities {

@@ -1,6 +1,12 @@
 //! What the pipeline answers when a client of the control socket asks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+use agent_common::name::Group;
 
 use tracing::warn;
 
@@ -8,7 +14,7 @@ use super::{Pipeline, bounds, host};
 use crate::{
     control::{
         Command, Refusal,
-        api::{AgentView, Labelled, PolicyView, Status},
+        api::{AgentView, Labelled, NameView, PolicyView, Status},
     },
     event::word::{Evidence, ExecId, InstanceId, Word},
     kernel::capability::guarantee,
@@ -27,6 +33,9 @@ impl Pipeline {
             }
             Command::Agents { name, reply } => {
                 let _ = reply.send(self.agents(name.as_deref()));
+            }
+            Command::Names { reply } => {
+                let _ = reply.send(self.names());
             }
             Command::Status { reply } => {
                 let _ = reply.send(self.status());
@@ -58,6 +67,30 @@ impl Pipeline {
             role: inside.then(|| names.role(label.role)),
             exec_id: ExecId(label.exec_id),
         })
+    }
+
+    fn names(&self) -> Vec<NameView> {
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+        };
+        let patterns: BTreeMap<u64, String> =
+            self.in_force.table.hosts.iter().map(|(name, id)| (*id, text(&name.text))).collect();
+        let address = |bytes: [u8; 16]| IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical();
+        let (now, all) = self.kernel.known_names();
+        let rows = all.iter().flat_map(|(key, known)| {
+            let live = known.groups.iter().filter(|group| Group::in_force(group.expires_ns, now));
+            live.map(|group| NameView {
+                name: text(&known.name),
+                address: address(key.address),
+                patterns: group.patterns.iter().filter_map(|id| patterns.get(id).cloned()).collect(),
+                since_s: now.saturating_sub(group.since_ns) / 1_000_000_000,
+                expires_s: group.expires_ns.saturating_sub(now) / 1_000_000_000,
+                resolver: address(known.resolver),
+            })
+        });
+        let mut rows: Vec<NameView> = rows.collect();
+        rows.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+        rows
     }
 
     fn expect_run(&mut self, pid: u32, agent: &str) -> Result<(), Refusal> {

@@ -147,13 +147,13 @@ fn not_an_address(host: &str, text: &str) -> Fault {
         );
     }
     Fault::new(
-        format!("{} is a name", quoted(host)),
-        "names are not supported by this version: give addresses",
+        format!("{} is not a whole name", quoted(host)),
+        "write the name that resolvers are asked for, such as api.example.com; or an address",
     )
 }
 
 /// `80`, `80,443`, `8000-8010`, or a list of both.
-fn ports(text: &str) -> Result<Vec<u16>, Fault> {
+pub fn ports(text: &str) -> Result<Vec<u16>, Fault> {
     let fault = |what: String| {
         Err(Fault::new(what, "write PORT, FIRST-LAST or a list, such as :443 or :80,8000-8010"))
     };
@@ -223,13 +223,12 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_refused_with_a_remedy() {
-        let names = "names are not supported by this version: give addresses";
+        let names = "write the name that resolvers are asked for, such as api.example.com; or an address";
         let ports = "write PORT, FIRST-LAST or a list, such as :443 or :80,8000-8010";
         let v4 = "four numbers from 0 to 255 without leading zeros, such as 10.1.2.3 or 10.1.0.0/16";
         for (text, remedy) in [
-            ("api.example.com:443", names),
-            ("*.example.com:443", names),
             ("localhost", names),
+            ("localhost:443", names),
             ("10.1.2.3/16", "write 10.1.0.0/16 for the network, 10.1.2.3 for the one host"),
             ("[2001:db8::1/32]:443", "write 2001:db8::/32 for the network, 2001:db8::1 for the one host"),
             ("10.1.2.3/33", "0 to 32 for this address"),

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use agent_common::{
     identity::name_id,
-    limits::{EXACT_RULES_MAX, PREFIX_RULES_MAX, ROLES_MAX, SOCKET_RULES_MAX, UNIX_RULES_MAX},
+    limits::{
+        EXACT_RULES_MAX, NAME_RULES_MAX, NAMES_MAX, PREFIX_RULES_MAX, ROLES_MAX, SOCKET_RULES_MAX,
+        UNIX_RULES_MAX,
+    },
+    name::{NameKey, NameRuleKey},
     rule::{ExactKey, PrefixKey, SocketKey, UnixKey, absent},
 };
 
@@ -39,6 +43,7 @@ pub fn compile(documents: &Documents) -> Result<Table, Problems> {
         lay(&mut table, role, name, draft);
     }
     check_bounds(&table, documents, &mut problems);
+    check_numbers(&table, documents, &mut problems);
     problems.settle(table, &documents.texts)
 }
 
@@ -82,6 +87,9 @@ fn lay(table: &mut Table, role: u32, name: &str, mut draft: Draft) {
     table
         .sockets
         .extend(draft.rules.sockets.into_iter().map(|(key, v)| (SocketKey { policy: id, ..key }, v)));
+    table.hosts.extend(draft.rules.hosts);
+    let by_name = draft.rules.by_name.into_iter();
+    table.by_name.extend(by_name.map(|(key, v)| (NameRuleKey { policy: id, ..key }, v)));
     let prefixes = draft.rules.prefixes.into_iter();
     table.prefixes.extend(prefixes.map(|((bits, key), v)| ((bits, PrefixKey { policy: id, ..key }), v)));
     let unix = draft.rules.unix.into_iter();
@@ -97,8 +105,22 @@ fn absent(rules: &Table) -> u8 {
         (!rules.exact.is_empty(), absent::EXACT),
         (ports(false), absent::PORTS),
         (ports(true), absent::EVERY_PORT),
+        (!rules.by_name.is_empty(), absent::NAMES),
     ];
     found.into_iter().filter(|(there, _)| !there).map(|(_, bit)| bit).sum()
+}
+
+/// Two names with one number would be one to the kernel: 64 bits of hash, so that it never happens by itself.
+fn check_numbers(table: &Table, documents: &Documents, problems: &mut Problems) {
+    let mut numbers = BTreeMap::new();
+    for (name, id) in &table.hosts {
+        if let (Some(first), Some(role)) = (numbers.insert(id, name), documents.roles.last()) {
+            let text =
+                |name: &NameKey| String::from_utf8_lossy(&name.text).trim_end_matches('\0').to_string();
+            let what = format!("`{}` and `{}` have the same number in the kernel", text(first), text(name));
+            problems.push(Problem::new(&role.metadata.name.place, what, "leave one of them out"));
+        }
+    }
 }
 
 /// A change lays the new rules beside the old, so each map must hold twice what is in force.
@@ -118,6 +140,8 @@ fn check_bounds(table: &Table, documents: &Documents, problems: &mut Problems) {
             "half of PREFIX_RULES_MAX",
         ),
         ("rules on unix sockets", table.unix.len(), UNIX_RULES_MAX / 2, "half of UNIX_RULES_MAX"),
+        ("host names", table.hosts.len(), NAMES_MAX / 2, "half of NAMES_MAX"),
+        ("rules by host name", table.by_name.len(), NAME_RULES_MAX / 2, "half of NAME_RULES_MAX"),
         ("rules on other sockets", table.sockets.len(), SOCKET_RULES_MAX / 2, "half of SOCKET_RULES_MAX"),
     ];
     let Some(place) = documents.roles.last().map(|role| &role.metadata.name.place) else { return };
@@ -140,13 +164,15 @@ mod tests {
     #[test]
     fn what_there_is_none_of_need_not_be_looked_for() {
         let mut rules = Table::default();
-        assert_eq!(absent(&rules), absent::EXACT | absent::PORTS | absent::EVERY_PORT);
+        assert_eq!(absent(&rules), absent::EXACT | absent::PORTS | absent::EVERY_PORT | absent::NAMES);
         let key = |port| PrefixKey { policy: 0, port, protocol: 6, _pad: 0, address: [0; 16] };
         rules.prefixes.insert((96, key(0)), Rule::NONE);
-        assert_eq!(absent(&rules), absent::EXACT | absent::PORTS);
+        assert_eq!(absent(&rules), absent::EXACT | absent::PORTS | absent::NAMES);
         rules.prefixes.insert((96, key(443)), Rule::NONE);
         let exact = ExactKey { policy: 0, port: 443, protocol: 6, _pad: 0, address: [0; 16] };
         rules.exact.insert(exact, Rule::NONE);
+        assert_eq!(absent(&rules), absent::NAMES);
+        rules.by_name.insert(NameRuleKey::default(), Rule::NONE);
         assert_eq!(absent(&rules), 0);
     }
 }

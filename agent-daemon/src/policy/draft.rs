@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use agent_common::{
     identity::{HASH_START, hash_step},
+    name::NameRuleKey,
     rule::{
         Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES,
         UnixKey,
@@ -94,9 +95,15 @@ impl Draft {
     fn add(&mut self, rule: &RuleSpec, index: u16) -> Result<(), Problem> {
         let target = parse::target(&rule.to.value).map_err(|fault| fault.at(&rule.to.place))?;
         let value = |prefix_len| Rule { verdict: verdict(rule.verdict) as u8, prefix_len, index };
-        if let (Some(protocol), false) = (&rule.protocol, matches!(target, Target::Endpoint { .. })) {
-            let remedy = "remove `protocol`: it belongs to addresses";
-            return Err(Problem::new(&protocol.place, "this rule does not name an address", remedy));
+        if let (Some(protocol), false) =
+            (&rule.protocol, matches!(target, Target::Endpoint { .. } | Target::Host { .. }))
+        {
+            let remedy = "remove `protocol`: it belongs to addresses and host names";
+            return Err(Problem::new(
+                &protocol.place,
+                "this rule names neither an address nor a host",
+                remedy,
+            ));
         }
         match target {
             Target::Socket { class, a, b } => {
@@ -110,6 +117,17 @@ impl Draft {
                 let bytes_of = if exact { unix_exact } else { unix_bytes };
                 let key = UnixKey { policy: 0, name: bytes_of(&name) };
                 insert(&mut self.rules.unix, (bits, key), value(0), rule, &self.texts)
+            }
+            Target::Host { name, ports } => {
+                self.rules.hosts.insert(name.key(), name.id());
+                for protocol in protocols(rule, &ports)? {
+                    for &port in if ports.is_empty() { &[0][..] } else { &ports } {
+                        let pattern = name.id();
+                        let key = NameRuleKey { pattern, policy: 0, port, protocol: protocol as u8, _pad: 0 };
+                        insert(&mut self.rules.by_name, key, value(name.length()), rule, &self.texts)?;
+                    }
+                }
+                Ok(())
             }
             Target::Endpoint { prefix, ports } => {
                 for protocol in protocols(rule, &ports)? {
@@ -153,6 +171,10 @@ impl Draft {
         }
         for ((bits, key), rule) in &self.rules.unix {
             feed(&bits.to_ne_bytes());
+            feed(bytemuck::bytes_of(key));
+            feed(bytemuck::bytes_of(rule));
+        }
+        for (key, rule) in &self.rules.by_name {
             feed(bytemuck::bytes_of(key));
             feed(bytemuck::bytes_of(rule));
         }

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     address,
+    host::HostName,
     lookup::{self, Found},
     number,
     parse::{self, Target},
@@ -31,6 +32,12 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     Endpoint(Endpoint),
+    /// A host by its name, where no rule names the address that it has.
+    Host {
+        name: HostName,
+        port: u16,
+        protocol: Protocol,
+    },
     /// A unix socket's name as the kernel has it: an abstract one begins with NUL.
     Unix(Vec<u8>),
     /// See [`agent_common::rule::SocketKey`] for what the numbers are.
@@ -89,10 +96,17 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
             let address = address::destination(to.address);
             (Class::Endpoint, lookup::endpoint(table, id, to.protocol as u8, to.port, &address))
         }
+        Act::Host { name, port, protocol } => {
+            (Class::Endpoint, lookup::host(table, id, *protocol as u8, *port, name))
+        }
         Act::Unix(name) => (Class::Unix, lookup::unix(table, id, name)),
         Act::Socket { class, a, b } => (*class, lookup::socket(table, id, *class, *a, *b)),
     };
-    let decision = decide(policy, class, &lookup::hits(&found));
+    let hits = match act {
+        Act::Host { .. } => lookup::hits_by_name(&found),
+        _ => lookup::hits(&found),
+    };
+    let decision = decide(policy, class, &hits);
     let won = (decision.source == Source::Rule)
         .then(|| found.iter().find(|found| found.rule.index == decision.rule))
         .flatten();
@@ -108,14 +122,17 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
         source: decision.source,
         rule: won.and_then(|won| text(won.rule)),
         others: others
-            .filter_map(|other| Some(Other { rule: text(other.rule)?, why: why(class, won?, other) }))
+            .filter_map(|other| Some(Other { rule: text(other.rule)?, why: why(act, class, won?, other) }))
             .collect(),
     }
 }
 
 /// Why one rule did not win against another.
-fn why(class: Class, won: &Found, other: &Found) -> String {
+fn why(act: &Act, class: Class, won: &Found, other: &Found) -> String {
     match class {
+        Class::Endpoint if matches!(act, Act::Host { .. }) && other.rule.prefix_len < won.rule.prefix_len => {
+            "what it names is less specific".into()
+        }
         Class::Endpoint if other.rule.prefix_len < won.rule.prefix_len => "its prefix is shorter".into(),
         Class::Endpoint => "it names every port, the other this one".into(),
         Class::Unix => "what it names is shorter".into(),
@@ -128,7 +145,7 @@ impl Act {
     pub fn parse(text: &str, protocol: Option<Protocol>) -> Result<Self, Fault> {
         let many = |remedy: &str| Err(Fault::new(format!("`{text}` names more than one thing"), remedy));
         let target = parse::target(text)?;
-        if protocol.is_some() && !matches!(target, Target::Endpoint { .. }) {
+        if protocol.is_some() && !matches!(target, Target::Endpoint { .. } | Target::Host { .. }) {
             return Err(Fault::new(format!("`{text}` has no protocol"), "leave the protocol out"));
         }
         match target {
@@ -140,20 +157,25 @@ impl Act {
             Target::Endpoint { prefix, ports } => {
                 let protocol = protocol.unwrap_or(Protocol::Tcp);
                 let address = IpAddr::V6(Ipv6Addr::from(prefix.address)).to_canonical();
-                let port = match (&ports[..], protocol) {
-                    ([], Protocol::Icmp) => 0,
-                    (_, Protocol::Icmp) => {
-                        return Err(Fault::new("icmp has no ports", "leave the port out"));
-                    }
-                    ([port], _) => *port,
-                    ([], _) => {
-                        return Err(Fault::new(format!("`{text}` lacks a port"), "write ADDRESS:PORT"));
-                    }
-                    _ => return many("name one port"),
-                };
-                Ok(Self::Endpoint(Endpoint { address, port, protocol }))
+                Ok(Self::Endpoint(Endpoint { address, port: port(text, &ports, protocol)?, protocol }))
+            }
+            Target::Host { name, .. } if name.is_below() => many("name one host"),
+            Target::Host { name, ports } => {
+                let protocol = protocol.unwrap_or(Protocol::Tcp);
+                Ok(Self::Host { name, port: port(text, &ports, protocol)?, protocol })
             }
         }
+    }
+}
+
+/// The one port that an act goes to.
+fn port(text: &str, ports: &[u16], protocol: Protocol) -> Result<u16, Fault> {
+    match (ports, protocol) {
+        ([], Protocol::Icmp) => Ok(0),
+        (_, Protocol::Icmp) => Err(Fault::new("icmp has no ports", "leave the port out")),
+        ([port], _) => Ok(*port),
+        ([], _) => Err(Fault::new(format!("`{text}` lacks a port"), "write HOST:PORT")),
+        _ => Err(Fault::new(format!("`{text}` names more than one thing"), "name one port")),
     }
 }
 
@@ -165,6 +187,10 @@ impl std::fmt::Display for Act {
             }
             Self::Endpoint(Endpoint { address, port, protocol }) => {
                 write!(f, "{} {}", std::net::SocketAddr::new(*address, *port), protocol.name())
+            }
+            Self::Host { name, port: 0, protocol } => write!(f, "{} {}", name.as_str(), protocol.name()),
+            Self::Host { name, port, protocol } => {
+                write!(f, "{}:{port} {}", name.as_str(), protocol.name())
             }
             Self::Unix(name) => match name.split_first() {
                 Some((0, rest)) => write!(f, "unix:@{}", String::from_utf8_lossy(rest)),

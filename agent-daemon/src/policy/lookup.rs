@@ -3,7 +3,8 @@
 use std::iter;
 
 use agent_common::{
-    limits::UNIX_PATH_BYTES,
+    limits::{PATTERNS_PER_NAME, UNIX_PATH_BYTES},
+    name::NameRuleKey,
     rule::{
         ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey,
     },
@@ -12,6 +13,7 @@ use agent_common::{
 
 use super::{
     address::Prefix,
+    host::HostName,
     table::{Table, UNIX_KEY_HEAD_BITS, unix_bytes, unix_exact},
 };
 
@@ -29,7 +31,32 @@ pub fn hits(found: &[Found]) -> Hits {
     let first = |specific| {
         found.iter().find(|found| found.specific == specific).map_or(Rule::NONE, |found| found.rule)
     };
-    Hits { specific: first(true), general: first(false) }
+    Hits { specific: first(true), general: first(false), name: Rule::NONE }
+}
+
+/// As [`hits`], of the rules for a host name: the kernel takes the first.
+#[must_use]
+pub fn hits_by_name(found: &[Found]) -> Hits {
+    Hits { name: found.first().map_or(Rule::NONE, |found| found.rule), ..Hits::default() }
+}
+
+/// Every rule for a host name, the most specific first: the whole name, then the longest wildcard, this port before
+/// every port.
+#[must_use]
+pub fn host(table: &Table, policy: u32, protocol: u8, port: u16, name: &HostName) -> Vec<Found> {
+    let mut found = Vec::new();
+    let known = name.patterns().into_iter().filter_map(|pattern| table.hosts.get(&pattern.key()).copied());
+    for pattern in known.take(PATTERNS_PER_NAME) {
+        for (port, specific) in [(port, true), (0, false)] {
+            let key = NameRuleKey { pattern, policy, port, protocol, _pad: 0 };
+            let rule = table.by_name.get(&key);
+            found.extend(rule.map(|rule| Found { rule: *rule, specific }));
+            if port == 0 {
+                break;
+            }
+        }
+    }
+    found
 }
 
 /// Every rule for an internet endpoint: the exact one, then the longest prefix first, this port before every port.

@@ -5,8 +5,11 @@ use agent_common::{
     rule::{ANY, Class},
 };
 
-pub use super::address::{Prefix, address_bytes};
-use super::{address, number};
+use super::{address, host, number};
+pub use super::{
+    address::{Prefix, address_bytes},
+    host::HostName,
+};
 use crate::config::problem::{Fault, quoted};
 
 /// What a rule names.
@@ -15,6 +18,11 @@ pub enum Target {
     Endpoint {
         prefix: Prefix,
         /// Sorted, each once; none for every port.
+        ports: Vec<u16>,
+    },
+    Host {
+        name: HostName,
+        /// As of an endpoint.
         ports: Vec<u16>,
     },
     Unix {
@@ -41,7 +49,10 @@ pub fn target(text: &str) -> Result<Target, Fault> {
         Some(("raw", name)) => Ok(socket(Class::Raw, number::protocol(name)?, 0)),
         Some(("protocol", name)) => protocol(name),
         Some(("family", name)) => Ok(socket(Class::Family, number::family(name)?, 0)),
-        _ => address::endpoint(text).map(|(prefix, ports)| Target::Endpoint { prefix, ports }),
+        _ => match host::endpoint(text) {
+            Some(named) => named.map(|(name, ports)| Target::Host { name, ports }),
+            None => address::endpoint(text).map(|(prefix, ports)| Target::Endpoint { prefix, ports }),
+        },
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use agent_common::{
     limits::UNIX_PATH_BYTES,
+    name::{NameKey, NameRuleKey},
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey},
 };
 
@@ -20,6 +21,9 @@ pub struct Table {
     /// By prefix length, the 32 bits of the policy id included; an exact name has the length of the whole key.
     pub unix: BTreeMap<(u32, UnixKey), Rule>,
     pub sockets: BTreeMap<SocketKey, Rule>,
+    /// Host names and wildcards of all roles → the number that `by_name` knows them by.
+    pub hosts: BTreeMap<NameKey, u64>,
+    pub by_name: BTreeMap<NameRuleKey, Rule>,
     pub names: Names,
 }
 
@@ -59,8 +63,17 @@ impl Table {
             prefixes: self.prefixes.clone(),
             unix: self.unix.clone(),
             sockets: self.sockets.clone(),
+            hosts: self.hosts.clone(),
+            by_name: self.by_name.clone(),
             names: Names::default(),
         }
+    }
+
+    /// The first rule that names a host, of any role.
+    #[must_use]
+    pub fn names_a_host(&self) -> Option<&RuleText> {
+        let named = self.by_name.iter().filter_map(|(key, rule)| self.rule(key.policy, rule.index));
+        named.min_by_key(|rule| &rule.place)
     }
 
     /// What must be written and removed to get from `old` to this table.
@@ -76,6 +89,8 @@ impl Table {
                 prefixes: added(&self.prefixes, &old.prefixes),
                 unix: added(&self.unix, &old.unix),
                 sockets: added(&self.sockets, &old.sockets),
+                hosts: added(&self.hosts, &old.hosts),
+                by_name: added(&self.by_name, &old.by_name),
                 names: Names::default(),
             },
             remove: Keys {
@@ -84,6 +99,8 @@ impl Table {
                 prefixes: gone(&self.prefixes, &old.prefixes),
                 unix: gone(&self.unix, &old.unix),
                 sockets: gone(&self.sockets, &old.sockets),
+                hosts: gone(&self.hosts, &old.hosts),
+                by_name: gone(&self.by_name, &old.by_name),
             },
         }
     }
@@ -98,6 +115,7 @@ impl Table {
         let ids = add.roles.values().map(|policy| policy.id);
         let ids = ids.chain(add.exact.keys().chain(&remove.exact).map(|key| key.policy));
         let ids = ids.chain(add.sockets.keys().chain(&remove.sockets).map(|key| key.policy));
+        let ids = ids.chain(add.by_name.keys().chain(&remove.by_name).map(|key| key.policy));
         let ids = ids.chain(add.prefixes.keys().chain(&remove.prefixes).map(|(_, key)| key.policy));
         let mut ids = ids.chain(add.unix.keys().chain(&remove.unix).map(|(_, key)| key.policy));
         let id =
@@ -120,12 +138,14 @@ impl Diff {
     /// Whether the tables are the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Table { roles, exact, prefixes, unix, sockets, names: _ } = &self.add;
+        let Table { roles, exact, prefixes, unix, sockets, hosts, by_name, names: _ } = &self.add;
         let nothing_to_add = roles.is_empty()
             && exact.is_empty()
             && prefixes.is_empty()
             && unix.is_empty()
-            && sockets.is_empty();
+            && sockets.is_empty()
+            && hosts.is_empty()
+            && by_name.is_empty();
         nothing_to_add && self.remove == Keys::default()
     }
 }
@@ -138,6 +158,8 @@ pub struct Keys {
     pub prefixes: Vec<(u32, PrefixKey)>,
     pub unix: Vec<(u32, UnixKey)>,
     pub sockets: Vec<SocketKey>,
+    pub hosts: Vec<NameKey>,
+    pub by_name: Vec<NameRuleKey>,
 }
 
 /// A unix socket's name as a key has it, padded with NUL.

@@ -99,8 +99,8 @@ fn mistakes_in_a_rule() {
             "9:14 `70000` is not a port from 1 to 65535 (write PORT, FIRST-LAST or a list, such as :443 or :80,8000-8010)",
         ),
         (
-            "{to: \"api.example.com:443\", verdict: allow}",
-            "9:14 `api.example.com` is a name (names are not supported by this version: give addresses)",
+            "{to: \"localhost:443\", verdict: allow}",
+            "9:14 `localhost` is not a whole name (write the name that resolvers are asked for, such as api.example.com; or an address)",
         ),
         (
             "{to: \"*:443\", verdict: hold}",
@@ -120,7 +120,7 @@ fn mistakes_in_a_rule() {
         ("{to: \"*:443\", protocol: icmp, verdict: allow}", "9:14 icmp has no ports (leave the port out)"),
         (
             "{to: netlink, protocol: udp, verdict: allow}",
-            "9:33 this rule does not name an address (remove `protocol`: it belongs to addresses)",
+            "9:33 this rule names neither an address nor a host (remove `protocol`: it belongs to addresses and host names)",
         ),
         (
             "{to: netlink, verdict: allow, port: 5}",
@@ -258,7 +258,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
         + &role(
             "s",
             "enforce",
-            "{ default: deny, rules: [ { to: \"10.1.2.3/8\", verdict: allow }, { to: \"a.example\", verdict: deny } ] }",
+            "{ default: deny, rules: [ { to: \"10.1.2.3/8\", verdict: allow }, { to: \"a..example\", verdict: deny } ] }",
         )
         + "---\n"
         + &agent("a", "t", "[ { exe: bin/x }, { exe: /usr/bin/env } ]");

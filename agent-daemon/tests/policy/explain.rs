@@ -185,7 +185,8 @@ fn only_one_thing_can_be_asked_about() {
         "unix:/run/*",
         "vsock:*:1",
         "raw:*",
-        "a.example:1",
+        "*.a.example:1",
+        "a.example",
     ] {
         assert!(Act::parse(to, None).is_err(), "{to}");
     }
@@ -207,4 +208,41 @@ fn an_explanation_for_machines_has_names_for_everything() {
         } ],
     });
     assert_eq!(json, expected);
+}
+
+#[test]
+fn a_host_is_decided_by_its_whole_name_then_the_longest_wildcard_then_the_port() {
+    let table = enforced(
+        "{ to: \"*.example.com\", verdict: allow }, { to: \"*.erp.example.com:443\", verdict: alert }, \
+         { to: \"NO.erp.example.com\", verdict: deny }, { to: \"no.erp.example.com:80\", verdict: allow }, \
+         { to: \"10.0.0.0/8\", verdict: deny }",
+    );
+    for (to, verdict, rule, others) in [
+        ("a.example.com:22", Verdict::Allow, Some("*.example.com allow"), 0),
+        ("a.b.example.com.:22", Verdict::Allow, Some("*.example.com allow"), 0),
+        ("a.erp.example.com:443", Verdict::Alert, Some("*.erp.example.com:443 alert"), 1),
+        ("a.erp.example.com:22", Verdict::Allow, Some("*.example.com allow"), 0),
+        ("no.erp.example.com:443", Verdict::Deny, Some("NO.erp.example.com deny"), 2),
+        ("no.erp.example.com:80", Verdict::Allow, Some("no.erp.example.com:80 allow"), 2),
+        ("example.com:443", Verdict::Deny, None, 0),
+        ("aexample.com:443", Verdict::Deny, None, 0),
+        ("a.example.com.evil.test:443", Verdict::Deny, None, 0),
+    ] {
+        let explanation = ask(&table, to);
+        assert_eq!(explanation.verdict, verdict, "{to}");
+        assert_eq!(explanation.rule.as_ref().map(|rule| &*rule.text), rule, "{to}");
+        assert_eq!(explanation.others.len(), others, "{to}: {explanation:?}");
+    }
+    assert!(Act::parse("*.example.com:443", None).is_err());
+    assert!(Act::parse("a.example.com", None).is_err());
+}
+
+#[test]
+fn a_role_without_names_does_not_look_for_them() {
+    use agent_common::{identity::name_id, rule::absent};
+    let without = enforced("{ to: 10.0.0.0/8, verdict: allow }");
+    assert_ne!(without.roles[&name_id("r")].absent & absent::NAMES, 0);
+    let with = enforced("{ to: a.example.com, verdict: allow }");
+    assert_eq!(with.roles[&name_id("r")].absent & absent::NAMES, 0);
+    assert_eq!((with.hosts.len(), with.by_name.len()), (1, 3));
 }

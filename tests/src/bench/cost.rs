@@ -21,8 +21,8 @@ use crate::act::cost::Op;
 struct Row {
     who: Who,
     op: Op,
-    rules: u32,
-    instances: u32,
+    #[serde(flatten)]
+    beside: Beside,
     bare: u64,
     kernel_only: u64,
     with_daemon: u64,
@@ -35,6 +35,17 @@ struct Row {
     apart_percent: f64,
 }
 
+/// What is in force and lives while it is measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Beside {
+    rules: u32,
+    /// Hosts that the role names.
+    names: u32,
+    instances: u32,
+}
+
+const ONE: Beside = Beside { rules: 1, names: 0, instances: 1 };
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Who {
@@ -45,15 +56,17 @@ enum Who {
 
 const OPS: [Op; 4] = [Op::Exec, Op::Connect, Op::Open, Op::Getpid];
 
-/// Measures everything, or the start and the parts named in `CHAPERONE_COST`: `table`, `rules`, `instances`, `memory`.
+/// Measures everything, or the start and the parts named in `CHAPERONE_COST`: `table`, `names`, `rules`,
+/// `instances`, `memory`.
 pub fn run() -> Result<Value> {
-    let parts = std::env::var("CHAPERONE_COST").unwrap_or_else(|_| "table,rules,instances,memory".to_owned());
+    let parts =
+        std::env::var("CHAPERONE_COST").unwrap_or_else(|_| "table,names,rules,instances,memory".to_owned());
     let wanted = |part: &str| parts.split(',').any(|named| named == part);
     let mut machine = Machine::prepare()?;
     // Whatever init has begun ends meanwhile; the clock leaps over idle time.
     std::thread::sleep(WARM_UP);
     let mut bare = BTreeMap::new();
-    if ["table", "instances", "rules"].into_iter().any(wanted) {
+    if ["table", "names", "instances", "rules"].into_iter().any(wanted) {
         for op in OPS {
             bare.insert(op as u8, machine.measure(Who::Other, op)?);
         }
@@ -64,19 +77,39 @@ pub fn run() -> Result<Value> {
     let mut sizes = Sizes::default();
     let mut resident = BTreeMap::from([("at start", machine.resident()?)]);
     if wanted("table") {
-        rows.extend(table(&mut machine, &bare, &OPS, 1, 1, &mut sizes)?);
+        rows.extend(table(&mut machine, &bare, &OPS, ONE, &mut sizes)?);
+    }
+    if wanted("names") {
+        // By default, so that the address is looked up among those that have names.
+        let by_name = documents(1).replace(LAST, NAMES).replace("default: deny", "default: allow");
+        machine.replace(&by_name)?;
+        let beside = Beside { rules: 2, names: 2, ..ONE };
+        rows.extend(table(&mut machine, &bare, &OPS[1..2], beside, &mut Sizes::default())?);
+        machine.replace(&documents(1))?;
     }
     // Before there is a crowd: what a rule costs shows beside one rule and nothing else.
     if wanted("rules") {
         machine.replace(&documents(RULES))?;
-        rows.extend(table(&mut machine, &bare, &OPS[..2], RULES, 1, &mut Sizes::default())?);
+        rows.extend(table(
+            &mut machine,
+            &bare,
+            &OPS[..2],
+            Beside { rules: RULES, ..ONE },
+            &mut Sizes::default(),
+        )?);
         resident.insert("with 10000 rules", machine.resident()?);
         machine.replace(&documents(1))?;
     }
     if wanted("instances") {
         machine.crowd(INSTANCES)?;
         resident.insert("1000 live processes", machine.resident()?);
-        rows.extend(table(&mut machine, &bare, &OPS[..2], 1, INSTANCES, &mut Sizes::default())?);
+        rows.extend(table(
+            &mut machine,
+            &bare,
+            &OPS[..2],
+            Beside { instances: INSTANCES, ..ONE },
+            &mut Sizes::default(),
+        )?);
     }
     if wanted("memory") {
         machine.crowd(if wanted("instances") { PROCESSES - INSTANCES } else { PROCESSES })?;
@@ -102,8 +135,7 @@ fn table(
     machine: &mut Machine,
     bare: &BTreeMap<u8, Measured>,
     ops: &[Op],
-    rules: u32,
-    instances: u32,
+    beside: Beside,
     sizes: &mut Sizes,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -120,7 +152,7 @@ fn table(
             let alone = alone?;
             machine.settle();
             let bare = bare.get(&(*op as u8)).context("every operation was measured bare")?;
-            let row = row(who, *op, (rules, instances), bare, &alone, &whole);
+            let row = row(who, *op, beside, bare, &alone, &whole);
             eprintln!("{}", serde_json::to_string(&row)?);
             rows.push(row);
         }
@@ -128,14 +160,13 @@ fn table(
     Ok(rows)
 }
 
-fn row(who: Who, op: Op, with: (u32, u32), bare: &Measured, alone: &Measured, whole: &Measured) -> Row {
+fn row(who: Who, op: Op, beside: Beside, bare: &Measured, alone: &Measured, whole: &Measured) -> Row {
     let percent =
         |now: u64| ((now as f64 - bare.whole as f64) / bare.whole as f64 * 100_000.0).round() / 1000.0;
     Row {
         who,
         op,
-        rules: with.0,
-        instances: with.1,
+        beside,
         bare: bare.whole,
         kernel_only: alone.whole,
         with_daemon: whole.whole,
@@ -160,9 +191,15 @@ fn documents(rules: u32) -> String {
         let last = if n % 2 == 0 { 1 } else { 16 };
         let _ = writeln!(text, "      - {{ to: \"10.{a}.{b}.{last}{prefix}:443\", verdict: allow }}");
     }
-    text + "      - { to: 127.0.0.0/8, verdict: allow }\n"
+    let _ = writeln!(text, "      - {LAST}");
+    text
 }
 
+/// What allows the operations' connects.
+const LAST: &str = "{ to: 127.0.0.0/8, verdict: allow }";
+/// Two hosts in its place.
+const NAMES: &str =
+    "{ to: \"api.example.com:443\", verdict: allow }\n      - { to: \"*.example.org:443\", verdict: allow }";
 const WARM_UP: Duration = Duration::from_secs(20);
 const RULES: u32 = 10_000;
 const INSTANCES: u32 = 1_000;

@@ -41,6 +41,7 @@ pub(super) async fn answer(
         (_, &Method::GET, "/healthz" | "/readyz") => health(service).await,
         (Some(_), &Method::GET, "/v1/ps") => ps(service).await,
         (Some(_), &Method::GET, "/v1/agents") => agents(service, None).await,
+        (Some(_), &Method::GET, "/v1/names") => names(service).await,
         (Some(_), &Method::GET, "/v1/status") => status(service).await,
         (Some(_), &Method::GET, "/v1/events") => {
             events(request.uri().query().unwrap_or_default(), service, lifetime).await
@@ -106,6 +107,10 @@ async fn agents(service: &Service, name: Option<String>) -> Result<Reply, Fault>
         (Some(_), Some(agent)) => Ok(json(&agent)),
         (Some(name), None) => Err(fault(StatusCode::NOT_FOUND, format!("there is no agent `{name}`"))),
     }
+}
+
+async fn names(service: &Service) -> Result<Reply, Fault> {
+    Ok(json(&ask(service, |reply| Command::Names { reply }).await?))
 }
 
 async fn status(service: &Service) -> Result<Reply, Fault> {

@@ -13,7 +13,7 @@ use agent_common::{
     verdict,
 };
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task},
+    helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_netns_cookie},
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     emit, enforce,
+    hooks::names::server,
     kernel::{self, Ptr, offset},
     maps::{SEEDS, TASKS},
     rules, subject,
@@ -97,7 +98,9 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
         let ctx = &*ctx.sock_addr;
         (ctx.user_ip4.to_ne_bytes(), ctx.user_port, ctx.type_, ctx.protocol)
     };
-    judge(label, family::INET, kind, protocol, address::mapped(address), port, op)
+    // SAFETY: as above.
+    unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+    judge(ctx, label, family::INET, kind, protocol, address::mapped(address), port, op)
 }
 
 #[inline(always)]
@@ -122,11 +125,23 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
     for (part, word) in address.chunks_exact_mut(4).zip(words) {
         part.copy_from_slice(&word.to_ne_bytes());
     }
-    judge(label, family::INET6, kind, protocol, address, port, op)
+    // SAFETY: as above.
+    unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+    judge(ctx, label, family::INET6, kind, protocol, address, port, op)
 }
 
 #[inline(always)]
-fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: [u8; 16], port: u32, op: Op) -> i32 {
+#[expect(clippy::too_many_arguments, reason = "inlined; a struct would be built on a stack of 512 bytes")]
+fn judge(
+    ctx: &SockAddrContext,
+    label: &Label,
+    family: u16,
+    kind: u32,
+    protocol: u32,
+    address: [u8; 16],
+    port: u32,
+    op: Op,
+) -> i32 {
     let socket = Socket { family, kind: kind as u16, protocol: protocol as u16 };
     let class = socket.class();
     let mut target = socket.target(class);
@@ -147,7 +162,9 @@ fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: [u8; 16]
         Some(policy) if matches!(class, Class::Endpoint) => {
             let protocol = socket.rule_protocol();
             let port = if protocol == super::protocol::ICMP as u8 { 0 } else { port };
-            let hits = rules::endpoint(policy, protocol, port, &target.address);
+            // SAFETY: the context of a cgroup sock_addr hook.
+            let netns = || unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+            let hits = rules::endpoint(policy, protocol, port, &target.address, netns);
             verdict::decide(Some(policy), class, &hits)
         }
         _ => verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class))),

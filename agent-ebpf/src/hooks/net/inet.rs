@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     enforce,
+    hooks::names::server,
     kernel::{self, Ptr, offset},
     rules, subject,
 };
@@ -58,6 +59,7 @@ pub fn socket_connect(ctx: LsmContext) -> i32 {
     if sk.is_null() {
         return enforce::pass(previous);
     }
+    server::mark(label, sk);
     judge(label, sk, ctx.arg::<*const u8>(1), ctx.arg::<i32>(2) as u32, Op::Connect)
 }
 
@@ -75,6 +77,7 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     if sk.is_null() {
         return enforce::pass(previous);
     }
+    server::mark(label, sk);
     let msg: Ptr = ctx.arg::<*const u8>(1);
     let name: Ptr = kernel::load(msg, offset!(msg_name));
     let refused = routing::control_messages(label, sk, msg);
@@ -137,7 +140,7 @@ fn endpoint(label: &Label, sk: Ptr, socket: Socket, address: Ptr, bytes: u32, op
             // An echo socket's "port" is the caller's to choose and means nothing.
             let protocol = socket.rule_protocol();
             let port = if protocol == super::protocol::ICMP as u8 { 0 } else { port };
-            let hits = rules::endpoint(policy, protocol, port, &address);
+            let hits = rules::endpoint(policy, protocol, port, &address, || kernel::netns_of(sk));
             verdict::decide(Some(policy), Class::Endpoint, &hits)
         }
         _ => verdict::decide_unreadable(policy),

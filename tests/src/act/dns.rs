@@ -1,0 +1,120 @@
+//! A tiny name server, good or lying: what the cases' resolver is.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+/// Answers questions for addresses over UDP until it is killed.
+///
+/// A name's first label says what comes: `N-a-b-c-d` is address a.b.c.d, `cN-a-b-c-d` the same by way of another name.
+/// All else gets an address of 127.77.0.0/16 that follows from the name. Types other than A get an empty answer.
+#[derive(Debug, Args)]
+pub struct Dns {
+    /// Where it listens
+    #[arg(long, default_value = "127.0.0.77:53")]
+    listen: SocketAddr,
+    /// Seconds to live
+    #[arg(long, default_value_t = 0)]
+    ttl: u32,
+    /// What is wrong with the answers
+    #[arg(long, value_enum)]
+    lie: Option<Lie>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Lie {
+    /// Another id
+    Id,
+    /// A second answer, to no question, with another address
+    Twice,
+    /// Another name in the question
+    Question,
+    /// Cut behind the header
+    Cut,
+}
+
+impl Dns {
+    pub fn run(&self) -> Result<ExitCode> {
+        let socket = UdpSocket::bind(self.listen).with_context(|| format!("listen on {}", self.listen))?;
+        println!("listening");
+        let mut buffer = [0; 2048];
+        loop {
+            let (bytes, from) = socket.recv_from(&mut buffer).context("receive a question")?;
+            for answer in self.answers(&buffer[..bytes]) {
+                // Who asked may be gone.
+                drop(socket.send_to(&answer, from));
+            }
+        }
+    }
+
+    fn answers(&self, asked: &[u8]) -> Vec<Vec<u8>> {
+        let Some((name, end)) = name(asked) else { return Vec::new() };
+        let kind = u16::from_be_bytes([asked[end], asked[end + 1]]);
+        let (chain, address) = address_of(&name);
+        let whole = |address: IpAddr| {
+            let mut out = [&asked[..2], &[0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+            out.extend(&asked[12..end + 4]);
+            let mut owner = vec![0xc0, 12];
+            if let (IpAddr::V4(address), 1) = (address, kind) {
+                if chain {
+                    let target = (out.len() + 12) as u16;
+                    out.extend(record(&owner, 5, self.ttl, b"\x04edge\x03cdn\x04test\x00"));
+                    owner = (0xc000 | target).to_be_bytes().to_vec();
+                }
+                out.extend(record(&owner, 1, self.ttl, &address.octets()));
+                out[7] = 1 + u8::from(chain);
+            }
+            out
+        };
+        let mut answer = whole(address);
+        match self.lie {
+            None => vec![answer],
+            Some(Lie::Id) => {
+                answer[1] ^= 1;
+                vec![answer]
+            }
+            Some(Lie::Twice) => vec![answer, whole(LIE)],
+            Some(Lie::Question) => {
+                answer[13] ^= 1;
+                vec![answer]
+            }
+            Some(Lie::Cut) => vec![answer[..answer.len() - 3].to_vec()],
+        }
+    }
+}
+
+/// Whether another name stands between, and the address.
+fn address_of(name: &str) -> (bool, IpAddr) {
+    let label = name.split('.').next().unwrap_or_default();
+    let said = label.split_once('-').and_then(|(_, address)| address.replace('-', ".").parse().ok());
+    let sum = name.bytes().fold(7u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let [high, low] = sum.to_be_bytes();
+    (label.starts_with('c'), said.unwrap_or(Ipv4Addr::new(127, 77, high, low | 1).into()))
+}
+
+/// The address of an answer that nobody asked for.
+const LIE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 66, 6, 6));
+
+/// The name that is asked for, and where it ends.
+fn name(asked: &[u8]) -> Option<(String, usize)> {
+    let (mut at, mut labels) = (12, Vec::new());
+    loop {
+        let bytes = usize::from(*asked.get(at)?);
+        if bytes == 0 {
+            break;
+        }
+        labels.push(String::from_utf8_lossy(asked.get(at + 1..at + 1 + bytes)?).to_lowercase());
+        at += 1 + bytes;
+    }
+    asked.get(at + 4)?;
+    Some((labels.join("."), at + 1))
+}
+
+fn record(owner: &[u8], kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+    let head = [owner, &kind.to_be_bytes(), &[0, 1], &ttl.to_be_bytes(), &(data.len() as u16).to_be_bytes()];
+    [&head.concat()[..], data].concat()
+}
