@@ -19,7 +19,7 @@ use aya_ebpf::{
 };
 
 use super::{
-    address::{self, Socket},
+    address::{self, Socket, Words},
     family, inet,
 };
 use crate::{
@@ -86,7 +86,16 @@ pub fn sock_create(ctx: SockContext) -> i32 {
     }
     let policy = rules::policy(label);
     let decision = verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class)));
-    answer(enforce::net(label, policy, &socket.target(class), Op::Create, Place::Cgroup, decision, 0, true))
+    answer(enforce::net(
+        label,
+        policy,
+        &socket.target(class),
+        Op::Create,
+        Place::Cgroup,
+        decision,
+        subject::uid(),
+        true,
+    ))
 }
 
 #[inline(always)]
@@ -95,7 +104,7 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
     // SAFETY: the context of a cgroup sock_addr hook.
     let (address, port, kind, protocol) = unsafe {
         let ctx = &*ctx.sock_addr;
-        (ctx.user_ip4.to_ne_bytes(), ctx.user_port, ctx.type_, ctx.protocol)
+        (ctx.user_ip4, ctx.user_port, ctx.type_, ctx.protocol)
     };
     judge(label, family::INET, kind, protocol, address::mapped(address), port, op)
 }
@@ -118,15 +127,12 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
             ctx.protocol,
         )
     };
-    let mut address = [0u8; 16];
-    for (part, word) in address.chunks_exact_mut(4).zip(words) {
-        part.copy_from_slice(&word.to_ne_bytes());
-    }
+    let address = [0, 2].map(|at| u64::from(words[at]) | u64::from(words[at + 1]) << 32);
     judge(label, family::INET6, kind, protocol, address, port, op)
 }
 
 #[inline(always)]
-fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: [u8; 16], port: u32, op: Op) -> i32 {
+fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: Words, port: u32, op: Op) -> i32 {
     let socket = Socket { family, kind: kind as u16, protocol: protocol as u16 };
     let class = socket.class();
     let mut target = socket.target(class);
@@ -138,7 +144,7 @@ fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: [u8; 16]
             && matches!(class, Class::Endpoint)
             && emit::recorded(label.origin, record::NET)
         {
-            enforce::net(label, None, &target, op, Place::Cgroup, enforce::UNGOVERNED, 0, true);
+            enforce::net(label, None, &target, op, Place::Cgroup, enforce::UNGOVERNED, subject::uid(), true);
         }
         return ALLOW;
     }
@@ -153,7 +159,7 @@ fn judge(label: &Label, family: u16, kind: u32, protocol: u32, address: [u8; 16]
         _ => verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class))),
     };
     // A send is told each time: these hooks have no typed socket to remember the last target on.
-    answer(enforce::net(label, policy, &target, op, Place::Cgroup, decision, 0, true))
+    answer(enforce::net(label, policy, &target, op, Place::Cgroup, decision, subject::uid(), true))
 }
 
 #[inline(always)]
