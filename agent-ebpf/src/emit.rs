@@ -7,7 +7,7 @@ use core::{
 };
 
 use agent_common::{
-    event::{Counter, Header, Kind, VERSION, net::Unix, process::Exec},
+    event::{Counter, Header, Kind, Subject, VERSION, net::Unix, process::Exec},
     identity::{Label, PathKey},
     limits,
     rule::UnixKey,
@@ -63,10 +63,11 @@ impl Scratch {
     /// Room for a path as a key, zeroed; where texts are put together otherwise.
     #[inline(always)]
     pub fn path_key(&mut self) -> &mut PathKey {
+        const { assert!(size_of::<PathKey>() < TEXT_BUFFER) };
         let key: *mut PathKey = self.text.as_mut_ptr().cast();
-        // SAFETY: the texts' room is larger than a key, and bytes have no alignment.
+        // SAFETY: the texts' room is larger than a key and aligned to words, and bytes have no alignment.
         unsafe {
-            *key = PathKey([0; limits::PATH_KEY_BYTES]);
+            zero::<u64>(key.cast(), size_of::<PathKey>());
             &mut *key
         }
     }
@@ -114,18 +115,35 @@ pub fn recorded(origin: u8, what: u32) -> bool {
     RECORD.get(u32::from(origin) & 3).is_some_and(|bits| bits & what != 0)
 }
 
-/// Room on the stack, zeroed by words. What the compiler makes of `Default` is a call that writes byte after byte: 560
-/// instructions for a connect.
+/// Zeroes `bytes` bytes, words of them. What the compiler makes of an array of zeros is a call that writes byte after
+/// byte, four instructions for each.
+///
+/// # Safety
+/// They are the caller's to write, whole words and aligned to them.
+#[inline(always)]
+pub unsafe fn zero<W: Pod>(at: *mut W, bytes: usize) {
+    for word in 0..bytes / size_of::<W>() {
+        // SAFETY: the caller's; volatile, so that it is not made into that call again.
+        unsafe { write_volatile(at.add(word), W::zeroed()) };
+    }
+}
+
+/// Room on the stack, zeroed by words.
 #[inline(always)]
 pub fn zeroed<T: Pod>(room: &mut MaybeUninit<T>) -> &mut T {
     const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
-    let words: *mut u64 = room.as_mut_ptr().cast();
-    for word in 0..size_of::<T>() / 8 {
-        // SAFETY: inside `room`, and aligned as asserted; volatile, so that it is not made into that call again.
-        unsafe { core::ptr::write_volatile(words.add(word), 0) };
-    }
+    // SAFETY: the room's own bytes, aligned as asserted.
+    unsafe { zero::<u64>(room.as_mut_ptr().cast(), size_of::<T>()) };
     // SAFETY: every byte is written, and zero is a value of all plain old data.
     unsafe { room.assume_init_mut() }
+}
+
+/// The head of an event that is put together as a whole.
+#[inline(always)]
+pub fn header(kind: Kind, bytes: usize, subject: Subject) -> Header {
+    // SAFETY: takes nothing, returns a number.
+    let time_ns = unsafe { bpf_ktime_get_boot_ns() };
+    Header { kind: kind as u8, version: VERSION, _pad: 0, bytes: bytes as u32, time_ns, subject }
 }
 
 /// Fills the head. The subject is the caller's to fill.
@@ -169,9 +187,11 @@ fn has_room(label: &Label, bytes: u64) -> bool {
 #[inline(never)]
 fn within_share(label: &Label, bytes: u64, free: u64) -> bool {
     // A tree of instances holds one share, that of its first while that lives.
+    let own = INSTANCES.get_ptr_mut(&label.instance);
     // SAFETY: entries of a map stay readable for the program's run.
-    let root = unsafe { INSTANCES.get(&label.instance) }.map_or(0, |instance| instance.root);
-    let share = match INSTANCES.get_ptr_mut(&root) {
+    let root = own.map_or(0, |own| unsafe { (*own).root });
+    let first = if root == label.instance { own } else { INSTANCES.get_ptr_mut(&root) };
+    let share = match first {
         // SAFETY: the entry outlives the program run.
         Some(instance) => unsafe { &raw mut (*instance).share },
         None => match SHARES.get_ptr_mut(u32::from(label.origin) & 3) {

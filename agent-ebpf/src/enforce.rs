@@ -4,13 +4,11 @@
 //! A task without a label is not an agent's (labels are inherited at birth, and taken from the parent when they are
 //! missing), so it passes, counted.
 
-use core::mem::MaybeUninit;
-
-use crate::{emit, subject};
+use crate::{emit, hooks::net::address::To, subject};
 use agent_common::{
     event::{
         Counter, Kind,
-        net::{Judgement, Net, Op, Place, Target, Unix},
+        net::{Judgement, Net, Op, Place, Unix},
         record,
     },
     identity::Label,
@@ -36,26 +34,25 @@ pub fn pass(previous: i32) -> i32 {
 pub fn net(
     label: &Label,
     policy: Option<&Policy>,
-    target: &Target,
+    target: &To,
     op: Op,
     place: Place,
     decision: Decision,
-    socket: u64,
+    uid: u32,
     tell: bool,
 ) -> i32 {
     let answer = carry_out(decision);
-    if tell || answer != 0 || decision.verdict != Verdict::Allow {
-        let mut room = MaybeUninit::uninit();
-        let event: &mut Net = emit::zeroed(&mut room);
-        event.target = *target;
-        event.socket = socket;
-        event.op = op as u8;
-        event.judgement = judgement(decision, policy, place, answer);
-        emit::head(&mut event.header, Kind::Net, size_of::<Net>());
-        subject::describe(&mut event.header.subject, label);
-        if emit::recorded(label.origin, record::NET) {
-            emit::submit_fixed(event, Kind::Net, label);
-        }
+    let told = tell || answer != 0 || decision.verdict != Verdict::Allow;
+    if told && emit::recorded(label.origin, record::NET) {
+        let event = Net {
+            header: emit::header(Kind::Net, size_of::<Net>(), subject::described(label, uid)),
+            target: target.told(),
+            judgement: judgement(decision, policy, place, answer),
+            socket: target.cookie,
+            op: op as u8,
+            _pad: [0; 7],
+        };
+        emit::submit_fixed(&event, Kind::Net, label);
     }
     answer
 }

@@ -39,12 +39,12 @@ pub fn endpoint(
     policy: &Policy,
     protocol: u8,
     port: u16,
-    address: &[u8; 16],
+    address: &[u64; 2],
     netns: impl FnOnce() -> u64,
 ) -> Hits {
     let mut hits = addressed(policy, protocol, port, address);
     if policy.absent & absent::NAMES == 0 && hits.specific.is_none() && hits.general.is_none() {
-        let key = AddressKey { netns: netns(), address: *address };
+        let key = AddressKey { netns: netns(), address: bytemuck::cast(*address) };
         hits.name = named(policy.id, protocol, port, &key);
     }
     hits
@@ -109,30 +109,31 @@ extern "C" fn group(at: u64, walk: *mut Walk) -> u64 {
 
 /// The exact rule for an address, or the longest prefix for this port and for every port.
 #[inline(always)]
-fn addressed(policy: &Policy, protocol: u8, port: u16, address: &[u8; 16]) -> Hits {
+fn addressed(policy: &Policy, protocol: u8, port: u16, address: &[u64; 2]) -> Hits {
+    // Both kinds of key, and the trie's length before them, word by word: their bytes have no alignment of their own.
+    let mut words = [0, 0, address[0], address[1]];
+    words[0] = u64::from(PREFIX_KEY_HEAD_BITS + 128) << 32;
+    words[1] = u64::from(policy.id) | u64::from(port) << 32 | u64::from(protocol) << 48;
     if policy.absent & absent::EXACT == 0 {
-        let exact = ExactKey { policy: policy.id, port, protocol, _pad: 0, address: *address };
+        // SAFETY: the last three words are a key, whose bytes may have any value.
+        let exact: &ExactKey = unsafe { &*words.as_ptr().add(1).cast() };
         // SAFETY: entries of a map stay readable for the program's run.
-        if let Some(rule) = unsafe { EXACT_RULES.get(&exact) } {
+        if let Some(rule) = unsafe { EXACT_RULES.get(exact) } {
             return Hits { specific: *rule, general: Rule::NONE, name: Rule::NONE };
         }
     }
-    let specific = if port == 0 || policy.absent & absent::PORTS != 0 {
-        Rule::NONE
-    } else {
-        prefix(PrefixKey { policy: policy.id, port, protocol, _pad: 0, address: *address })
-    };
-    let general = if policy.absent & absent::EVERY_PORT != 0 {
-        Rule::NONE
-    } else {
-        prefix(PrefixKey { policy: policy.id, port: 0, protocol, _pad: 0, address: *address })
-    };
+    let specific = if port == 0 || policy.absent & absent::PORTS != 0 { Rule::NONE } else { prefix(&words) };
+    words[1] = u64::from(policy.id) | u64::from(protocol) << 48;
+    let general = if policy.absent & absent::EVERY_PORT != 0 { Rule::NONE } else { prefix(&words) };
     Hits { specific, general, name: Rule::NONE }
 }
 
 #[inline(always)]
-fn prefix(key: PrefixKey) -> Rule {
-    or_none(PREFIX_RULES.get(&Key::new(PREFIX_KEY_HEAD_BITS + 128, key)))
+fn prefix(words: &[u64; 4]) -> Rule {
+    const { assert!(size_of::<Key<PrefixKey>>() == 4 + 3 * 8) };
+    // SAFETY: from the middle of the first word on they are a key, whose bytes may have any value.
+    let key: &Key<PrefixKey> = unsafe { &*words.as_ptr().cast::<u32>().add(1).cast() };
+    or_none(PREFIX_RULES.get(key))
 }
 
 #[inline(always)]

@@ -212,39 +212,58 @@ fn storage(task: Ptr, init: *mut Label, flags: u64) -> Option<&'static mut Label
 /// The subject of an event by the current task.
 #[inline(always)]
 pub fn describe(subject: &mut Subject, label: &Label) {
-    // SAFETY: these helpers take nothing but a buffer of its stated size.
-    unsafe {
-        let ids = bpf_get_current_pid_tgid();
-        subject.pid = (ids >> 32) as u32;
-        subject.tid = ids as u32;
-        subject.uid = bpf_get_current_uid_gid() as u32;
-        subject.cgroup_id = bpf_get_current_cgroup_id();
+    *subject = described(label, uid());
+}
+
+/// The same, of an event that is put together as a whole.
+#[inline(always)]
+pub fn described(label: &Label, uid: u32) -> Subject {
+    // SAFETY: these helpers take nothing.
+    let (ids, cgroup_id) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_cgroup_id()) };
+    Subject {
+        instance: label.instance,
+        exec_id: label.exec_id,
+        parent_exec_id: label.parent_exec_id,
+        cgroup_id,
+        pid: (ids >> 32) as u32,
+        tid: ids as u32,
+        uid,
+        loginuid: current_loginuid(),
+        agent: label.agent,
+        role: label.role,
+        evidence: label.evidence,
+        origin: label.origin,
+        _pad: 0,
+        _pad2: 0,
+        comm: bytemuck::cast(name()),
     }
-    name(subject);
-    subject.loginuid = current_loginuid();
-    subject.instance = label.instance;
-    subject.exec_id = label.exec_id;
-    subject.parent_exec_id = label.parent_exec_id;
-    subject.agent = label.agent;
-    subject.role = label.role;
-    subject.evidence = label.evidence;
-    subject.origin = label.origin;
-    subject._pad = 0;
-    subject._pad2 = 0;
+}
+
+/// The current task's real user, as the initial user namespace numbers it.
+#[inline(always)]
+pub fn uid() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_get_current_uid_gid() as u32 }
+}
+
+/// The same, read where it stands: the helper translates both numbers of the initial user namespace to themselves, 100
+/// instructions. Not for every program, since it is a pointer more with a type (`kernel::follow`).
+#[inline(always)]
+pub fn typed_uid() -> u32 {
+    kernel::load(kernel::load::<Ptr>(task(), offset!(task_cred)), offset!(cred_uid))
 }
 
 /// The task's own name for itself. Two loads where the task has a type: the helper copies byte by byte.
 #[inline(always)]
-fn name(subject: &mut Subject) {
+fn name() -> [u64; 2] {
     if kernel::cgroup_mode() {
+        let mut name = [0; 2];
         // SAFETY: takes a buffer of its stated size.
-        unsafe { bpf_get_current_comm((&raw mut subject.comm).cast(), 16) };
-        return;
+        unsafe { bpf_get_current_comm((&raw mut name).cast(), 16) };
+        return name;
     }
     let task = task();
-    let halves: [u64; 2] =
-        [kernel::load(task, offset!(task_comm)), kernel::load(task, offset!(task_comm) + 8)];
-    subject.comm = bytemuck::cast(halves);
+    [kernel::load(task, offset!(task_comm)), kernel::load(task, offset!(task_comm) + 8)]
 }
 
 /// The audit login uid, `u32::MAX` for none.

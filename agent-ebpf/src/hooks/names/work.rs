@@ -92,8 +92,8 @@ impl Work {
             if v4 {
                 let mut pair = [[0u8; 4]; 2];
                 let status = bpf_skb_load_bytes(skb.cast(), 12, (&raw mut pair).cast(), 8);
-                self.asked.local = address::mapped(pair[0]);
-                self.asked.resolver = address::mapped(pair[1]);
+                self.asked.local = mapped(pair[0]);
+                self.asked.resolver = mapped(pair[1]);
                 status
             } else {
                 let local: *mut u8 = (&raw mut self.asked.local).cast();
@@ -125,4 +125,8 @@ extern "C" fn step(_step: u64, context: *mut *mut Work) -> u64 {
     // SAFETY: `repeat` hands over a pointer to a live work area.
     let work = unsafe { &mut **context };
     u64::from(!work.message.step())
+}
+
+fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    bytemuck::cast(address::mapped(u32::from_ne_bytes(v4)))
 }

@@ -81,37 +81,80 @@ impl Socket {
     }
 
     #[inline(always)]
-    pub fn target(self, class: Class) -> Target {
+    pub fn target(self, class: Class) -> To {
+        To { socket: self, class, address: [0; 2], port: 0, cid: 0, cookie: 0 }
+    }
+}
+
+/// The bytes of an internet address as they lie in memory, an IPv4 address as v4-mapped. As words, since bytes have no
+/// alignment and are copied one by one.
+pub type Words = [u64; 2];
+
+/// What is to be reached, until it is told.
+#[derive(Clone, Copy)]
+pub struct To {
+    socket: Socket,
+    class: Class,
+    pub address: Words,
+    pub port: u32,
+    pub cid: u32,
+    pub cookie: u64,
+}
+
+impl To {
+    #[inline(always)]
+    pub fn told(&self) -> Target {
         Target {
-            family: self.family,
-            protocol: self.protocol,
-            kind: self.kind,
-            class: class as u8,
-            ..Default::default()
+            address: bytemuck::cast(self.address),
+            port: self.port,
+            cid: self.cid,
+            family: self.socket.family,
+            protocol: self.socket.protocol,
+            kind: self.socket.kind,
+            class: self.class as u8,
+            _pad: 0,
         }
     }
 }
 
 /// What a socket address says to an internet socket.
 pub enum Meaning {
-    /// A target: address (v4 as v4-mapped) and port in host order.
-    To([u8; 16], u16),
+    /// A target: address and port in host order.
+    To(Words, u16),
     /// No target of its own: a disconnect, or a send on the connected address.
     None,
     /// Too short, or of a family that this socket does not take.
     Unreadable,
 }
 
-/// Reads a kernel copy of a socket address given to an internet socket. `send` tells a send from a connect: to the
-/// former AF_UNSPEC means an IPv4 address on an IPv4 socket (udp_sendmsg), to the latter a disconnect.
+/// The first eight bytes of a kernel copy of a socket address, in which family, port and IPv4 address lie; a disconnect
+/// may be shorter.
 #[inline(always)]
-pub fn inet(socket: Socket, address: Ptr, bytes: u32, send: bool) -> Meaning {
-    // Family, port and IPv4 address lie in the first eight bytes; a disconnect may be shorter.
-    let head = match bytes {
+pub fn head(address: Ptr, bytes: u32) -> Option<u64> {
+    match bytes {
         ..2 => None,
         2..8 => kernel::read::<u16>(address, 0).map(u64::from),
         _ => kernel::read::<u64>(address, 0),
-    };
+    }
+}
+
+/// As [`head`], where the verifier knows the address for a `struct sockaddr`: a helper's call less.
+#[inline(always)]
+pub fn typed_head(address: Ptr, bytes: u32) -> Option<u64> {
+    let family = kernel::load::<u16>(address, 0);
+    if bytes < 8 || family == family::UNSPEC {
+        // Zero is also what a pointer reads as that cannot be read.
+        return head(address, bytes);
+    }
+    let (port, v4) = (kernel::load::<u16>(address, 2), kernel::load::<u32>(address, 4));
+    Some(u64::from(family) | u64::from(port) << 16 | u64::from(v4) << 32)
+}
+
+/// What a kernel copy of a socket address, which begins with `head`, says to an internet socket. `send` tells a send
+/// from a connect: to the former AF_UNSPEC means an IPv4 address on an IPv4 socket (udp_sendmsg), to the latter a
+/// disconnect.
+#[inline(always)]
+pub fn inet(socket: Socket, head: Option<u64>, address: Ptr, bytes: u32, send: bool) -> Meaning {
     let Some(head) = head else { return Meaning::Unreadable };
     let v4 = match head as u16 {
         family::INET => true,
@@ -126,45 +169,36 @@ pub fn inet(socket: Socket, address: Ptr, bytes: u32, send: bool) -> Meaning {
         if bytes < 8 {
             return Meaning::Unreadable;
         }
-        return Meaning::To(settle(mapped(((head >> 32) as u32).to_ne_bytes())), port);
+        return Meaning::To(settle(mapped((head >> 32) as u32)), port);
     }
     if bytes < 24 {
         return Meaning::Unreadable;
     }
-    match kernel::read::<[u8; 16]>(address, 8) {
+    match kernel::read::<Words>(address, 8) {
         Some(v6) => Meaning::To(settle(v6), port),
         None => Meaning::Unreadable,
     }
 }
 
+/// `v4` as it lies in memory.
 #[inline(always)]
-pub fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+pub fn mapped(v4: u32) -> Words {
+    [0, MAPPED | u64::from(v4) << 32]
 }
 
 /// The unspecified address reaches this host itself (ip_route_output_key, ip6_datagram_connect): it is judged as
 /// the loopback address that it stands for.
 #[inline(always)]
-pub fn settle(address: [u8; 16]) -> [u8; 16] {
-    let high = u64::from_ne_bytes([
-        address[0], address[1], address[2], address[3], address[4], address[5], address[6], address[7],
-    ]);
-    let low = u64::from_be_bytes([
-        address[8],
-        address[9],
-        address[10],
-        address[11],
-        address[12],
-        address[13],
-        address[14],
-        address[15],
-    ]);
-    if high != 0 {
-        return address;
-    }
-    match low {
-        0 => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-        0xffff_0000_0000 => mapped([127, 0, 0, 1]),
+pub fn settle(address: Words) -> Words {
+    match address {
+        [0, 0] => [0, LOOPBACK],
+        [0, MAPPED] => [0, LOOPBACK_V4],
         _ => address,
     }
 }
+
+/// The second words of ::ffff:0:0, ::1 and ::ffff:127.0.0.1.
+const MAPPED: u64 = u64::from_le_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+const LOOPBACK: u64 = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, 1]);
+const LOOPBACK_V4: u64 = u64::from_le_bytes([0, 0, 0xff, 0xff, 127, 0, 0, 1]);
+const _: () = assert!(cfg!(target_endian = "little"), "words are put together as they lie in memory");

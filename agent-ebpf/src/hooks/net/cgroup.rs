@@ -19,7 +19,7 @@ use aya_ebpf::{
 };
 
 use super::{
-    address::{self, Socket},
+    address::{self, Socket, Words},
     family, inet,
 };
 use crate::{
@@ -87,7 +87,16 @@ pub fn sock_create(ctx: SockContext) -> i32 {
     }
     let policy = rules::policy(label);
     let decision = verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class)));
-    answer(enforce::net(label, policy, &socket.target(class), Op::Create, Place::Cgroup, decision, 0, true))
+    answer(enforce::net(
+        label,
+        policy,
+        &socket.target(class),
+        Op::Create,
+        Place::Cgroup,
+        decision,
+        subject::uid(),
+        true,
+    ))
 }
 
 #[inline(always)]
@@ -96,7 +105,7 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
     // SAFETY: the context of a cgroup sock_addr hook.
     let (address, port, kind, protocol) = unsafe {
         let ctx = &*ctx.sock_addr;
-        (ctx.user_ip4.to_ne_bytes(), ctx.user_port, ctx.type_, ctx.protocol)
+        (ctx.user_ip4, ctx.user_port, ctx.type_, ctx.protocol)
     };
     // SAFETY: as above.
     unsafe { server::mark_at_cgroup(ctx.sock_addr) };
@@ -121,12 +130,9 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
             ctx.protocol,
         )
     };
-    let mut address = [0u8; 16];
-    for (part, word) in address.chunks_exact_mut(4).zip(words) {
-        part.copy_from_slice(&word.to_ne_bytes());
-    }
     // SAFETY: as above.
     unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+    let address = [0, 2].map(|at| u64::from(words[at]) | u64::from(words[at + 1]) << 32);
     judge(ctx, label, family::INET6, kind, protocol, address, port, op)
 }
 
@@ -138,7 +144,7 @@ fn judge(
     family: u16,
     kind: u32,
     protocol: u32,
-    address: [u8; 16],
+    address: Words,
     port: u32,
     op: Op,
 ) -> i32 {
@@ -153,7 +159,7 @@ fn judge(
             && matches!(class, Class::Endpoint)
             && emit::recorded(label.origin, record::NET)
         {
-            enforce::net(label, None, &target, op, Place::Cgroup, enforce::UNGOVERNED, 0, true);
+            enforce::net(label, None, &target, op, Place::Cgroup, enforce::UNGOVERNED, subject::uid(), true);
         }
         return ALLOW;
     }
@@ -170,7 +176,7 @@ fn judge(
         _ => verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class))),
     };
     // A send is told each time: these hooks have no typed socket to remember the last target on.
-    answer(enforce::net(label, policy, &target, op, Place::Cgroup, decision, 0, true))
+    answer(enforce::net(label, policy, &target, op, Place::Cgroup, decision, subject::uid(), true))
 }
 
 #[inline(always)]

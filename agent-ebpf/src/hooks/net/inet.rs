@@ -4,7 +4,7 @@ use agent_common::{
     event::net::{Op, Place},
     identity::{Label, hash_bytes},
     rule::{Class, Policy},
-    verdict::{self, Hits},
+    verdict::{self, Decision, Hits},
 };
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 
@@ -55,12 +55,20 @@ pub fn socket_connect(ctx: LsmContext) -> i32 {
     if label.instance == 0 && !crate::emit::recorded(label.origin, agent_common::event::record::NET) {
         return enforce::pass(previous);
     }
-    let sk: Ptr = kernel::load(ctx.arg::<*const u8>(0), offset!(socket_sk));
+    connect(label, ctx.arg::<*const u8>(0), ctx.arg::<*const u8>(1), ctx.arg::<i32>(2) as u32)
+}
+
+/// What nobody else pays: a function of its own, so that those outside save no registers for it.
+#[inline(never)]
+fn connect(label: &Label, socket: Ptr, address: Ptr, bytes: u32) -> i32 {
+    // Before the ways part: for each of them the verifier would follow the pointer again.
+    let uid = subject::typed_uid();
+    let sk: Ptr = kernel::load(socket, offset!(socket_sk));
     if sk.is_null() {
-        return enforce::pass(previous);
+        return 0;
     }
     server::mark(label, sk);
-    judge(label, sk, ctx.arg::<*const u8>(1), ctx.arg::<i32>(2) as u32, Op::Connect)
+    judge(label, uid, sk, address::typed_head(address, bytes), address, bytes, Op::Connect)
 }
 
 /// Every send passes here, with or without an address: sendto, sendmsg, sendmmsg, write, io_uring, TCP fast open.
@@ -84,58 +92,90 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     if refused != 0 {
         return refused;
     }
+    send(label, sk, name, kernel::load::<u32>(msg, offset!(msg_namelen)))
+}
+
+/// A function of its own, as `connect`, and for its part of the stack.
+#[inline(never)]
+fn send(label: &Label, sk: Ptr, name: Ptr, bytes: u32) -> i32 {
+    // Without an address: on most sockets it was judged before; what writes frames or packets of its own needs none.
     if name.is_null() {
-        return unaddressed(label, sk);
-    }
-    judge(label, sk, name, kernel::load::<u32>(msg, offset!(msg_namelen)), Op::Send)
-}
-
-/// A send without an address. On most sockets the address was judged before; what writes frames or packets of its
-/// own needs none.
-#[inline(always)]
-fn unaddressed(label: &Label, sk: Ptr) -> i32 {
-    let socket = Socket::read(sk);
-    let class = socket.class();
-    match class {
-        Class::Raw | Class::Packet | Class::Protocol | Class::Family => {
-            by_class(label, rules::policy(label), socket, class, Op::Send, false)
+        let class = Socket::read(sk).class();
+        if !matches!(class, Class::Raw | Class::Packet | Class::Protocol | Class::Family) {
+            return 0;
         }
-        _ => 0,
     }
+    judge(label, subject::uid(), sk, address::head(name, bytes), name, bytes, Op::Send)
 }
 
+/// An act with an address, which begins with `head`. People's connects come here too when they are recorded: they have
+/// no policy, and only those of internet sockets are told.
+///
+/// One end for all classes: the verifier looks at it once for each way that leads there.
 #[inline(always)]
-fn judge(label: &Label, sk: Ptr, address: Ptr, bytes: u32, op: Op) -> i32 {
+fn judge(label: &Label, uid: u32, sk: Ptr, head: Option<u64>, address: Ptr, bytes: u32, op: Op) -> i32 {
     let socket = Socket::read(sk);
-    let class = socket.class();
-    match class {
-        Class::Unix => 0,
-        Class::Endpoint => endpoint(label, sk, socket, address, bytes, op),
-        Class::Vsock => vsock(label, socket, address, bytes, op),
-        Class::Netlink => netlink(label, socket, address, bytes, op),
-        _ if label.instance == 0 => 0,
-        _ => by_class(label, rules::policy(label), socket, class, op, false),
-    }
-}
-
-/// An internet endpoint. People's connects come here too when they are recorded; they have no policy.
-#[inline(always)]
-fn endpoint(label: &Label, sk: Ptr, socket: Socket, address: Ptr, bytes: u32, op: Op) -> i32 {
-    let mut target = socket.target(Class::Endpoint);
-    let meaning = address::inet(socket, address, bytes, matches!(op, Op::Send));
-    if let Meaning::To(address, port) = meaning {
-        target.address = address;
-        target.port = u32::from(port);
-    }
-    if let Meaning::None = meaning {
+    let mut class = socket.class();
+    let outside = label.instance == 0;
+    if matches!(class, Class::Unix) || outside && !matches!(class, Class::Endpoint) {
         return 0;
     }
-    let cookie: u64 = kernel::load(sk, offset!(sock_cookie));
-    if label.instance == 0 {
-        return enforce::net(label, None, &target, op, Place::Lsm, enforce::UNGOVERNED, cookie, true);
+    let policy = if outside { None } else { rules::policy(label) };
+    let mut tell = false;
+    let mut target = socket.target(class);
+    let decision = match class {
+        Class::Endpoint => {
+            let meaning = address::inet(socket, head, address, bytes, matches!(op, Op::Send));
+            if let Meaning::None = meaning {
+                return 0;
+            }
+            if let Meaning::To(address, port) = meaning {
+                (target.address, target.port) = (address, u32::from(port));
+            }
+            target.cookie = kernel::load(sk, offset!(sock_cookie));
+            tell = matches!(op, Op::Connect) || outside || {
+                let address: [u8; 16] = bytemuck::cast(target.address);
+                flow::first_on(sk, hash_bytes(&address) ^ u64::from(target.port))
+            };
+            endpoint(outside, policy, sk, socket, meaning)
+        }
+        Class::Vsock => {
+            tell = true;
+            // struct sockaddr_vm (linux/vm_sockets.h): family, reserved, port, cid.
+            match (kernel::read::<u32>(address, 4), kernel::read::<u32>(address, 8), policy) {
+                (Some(port), Some(cid), Some(policy)) if bytes >= 12 => {
+                    (target.port, target.cid) = (port, cid);
+                    verdict::decide(Some(policy), class, &rules::socket(policy, class, cid, port))
+                }
+                _ => verdict::decide_unreadable(policy),
+            }
+        }
+        _ => {
+            let mut number = socket.number(class);
+            if matches!(class, Class::Netlink) {
+                // struct sockaddr_nl (linux/netlink.h): family, pad, pid, groups. Port 0 without groups is the kernel
+                // itself; all else reaches other processes and is judged as a family of its own.
+                let port = kernel::read::<u32>(address, 4).unwrap_or(u32::MAX);
+                let groups = kernel::read::<u32>(address, 8).unwrap_or(u32::MAX);
+                if bytes < 12 || port != 0 || groups != 0 {
+                    (class, number) = (Class::Family, u32::from(family::NETLINK));
+                    target = socket.target(class);
+                }
+                target.cid = port;
+            }
+            verdict::decide(policy, class, &hits(policy, class, number))
+        }
+    };
+    enforce::net(label, policy, &target, op, Place::Lsm, decision, uid, tell)
+}
+
+/// What becomes of an act on an internet endpoint.
+#[inline(always)]
+fn endpoint(outside: bool, policy: Option<&Policy>, sk: Ptr, socket: Socket, meaning: Meaning) -> Decision {
+    if outside {
+        return enforce::UNGOVERNED;
     }
-    let policy = rules::policy(label);
-    let decision = match (meaning, policy) {
+    match (meaning, policy) {
         (Meaning::To(address, port), Some(policy)) => {
             // An echo socket's "port" is the caller's to choose and means nothing.
             let protocol = socket.rule_protocol();
@@ -144,48 +184,7 @@ fn endpoint(label: &Label, sk: Ptr, socket: Socket, address: Ptr, bytes: u32, op
             verdict::decide(Some(policy), Class::Endpoint, &hits)
         }
         _ => verdict::decide_unreadable(policy),
-    };
-    let tell =
-        matches!(op, Op::Connect) || flow::first_on(sk, hash_bytes(&target.address) ^ u64::from(target.port));
-    enforce::net(label, policy, &target, op, Place::Lsm, decision, cookie, tell)
-}
-
-/// struct sockaddr_vm (linux/vm_sockets.h): family, reserved, port, cid.
-#[inline(always)]
-fn vsock(label: &Label, socket: Socket, address: Ptr, bytes: u32, op: Op) -> i32 {
-    if label.instance == 0 {
-        return 0;
     }
-    let mut target = socket.target(Class::Vsock);
-    let policy = rules::policy(label);
-    let decision = match (kernel::read::<u32>(address, 4), kernel::read::<u32>(address, 8), policy) {
-        (Some(port), Some(cid), Some(policy)) if bytes >= 12 => {
-            target.port = port;
-            target.cid = cid;
-            verdict::decide(Some(policy), Class::Vsock, &rules::socket(policy, Class::Vsock, cid, port))
-        }
-        _ => verdict::decide_unreadable(policy),
-    };
-    enforce::net(label, policy, &target, op, Place::Lsm, decision, 0, true)
-}
-
-/// struct sockaddr_nl (linux/netlink.h): family, pad, pid, groups. Port 0 without groups is the kernel itself; all
-/// else reaches other processes and is judged as a family of its own.
-#[inline(always)]
-fn netlink(label: &Label, socket: Socket, address: Ptr, bytes: u32, op: Op) -> i32 {
-    if label.instance == 0 {
-        return 0;
-    }
-    let policy = rules::policy(label);
-    let port = kernel::read::<u32>(address, 4).unwrap_or(u32::MAX);
-    let groups = kernel::read::<u32>(address, 8).unwrap_or(u32::MAX);
-    let class = if bytes >= 12 && port == 0 && groups == 0 { Class::Netlink } else { Class::Family };
-    let mut target = socket.target(class);
-    target.cid = port;
-    let hits =
-        hits(policy, class, if matches!(class, Class::Family) { u32::from(family::NETLINK) } else { 0 });
-    let decision = verdict::decide(policy, class, &hits);
-    enforce::net(label, policy, &target, op, Place::Lsm, decision, 0, false)
 }
 
 /// What is judged by its class alone, whatever address it is given.
@@ -200,7 +199,7 @@ pub fn by_class(
 ) -> i32 {
     let hits = hits(policy, class, socket.number(class));
     let decision = verdict::decide(policy, class, &hits);
-    enforce::net(label, policy, &socket.target(class), op, Place::Lsm, decision, 0, tell)
+    enforce::net(label, policy, &socket.target(class), op, Place::Lsm, decision, subject::uid(), tell)
 }
 
 #[inline(always)]

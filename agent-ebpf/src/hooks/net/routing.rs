@@ -56,31 +56,56 @@ fn routes(level: i32, option: i32) -> bool {
 pub fn control_messages(label: &Label, sk: Ptr, msg: Ptr) -> i32 {
     let control: Ptr = kernel::load(msg, offset!(msg_control));
     let bytes: u64 = kernel::load(msg, offset!(msg_controllen));
-    if control.is_null() || bytes < HEAD {
-        return 0;
-    }
+    if control.is_null() || bytes < HEAD { 0 } else { each(label, sk, control, bytes) }
+}
+
+/// A function of its own for its part of the stack.
+#[inline(never)]
+fn each(label: &Label, sk: Ptr, control: Ptr, bytes: u64) -> i32 {
     let socket = Socket::read(sk);
     if socket.family != family::INET && socket.family != family::INET6 {
         return 0;
     }
-    let mut at = 0u64;
-    for _ in 0..limits::CMSGS_MAX {
-        if at + HEAD > bytes {
-            return 0;
-        }
-        let here = control.wrapping_add(at as usize);
-        let length = kernel::peek::<u64>(here, 0);
-        let level = kernel::read::<i32>(here, 8).unwrap_or(SOL_IP);
-        let kind = kernel::read::<i32>(here, 12).unwrap_or(IP_RETOPTS);
-        if routes(level, kind) {
-            break;
-        }
-        if length < HEAD {
-            return 0;
-        }
-        at += (length + 7) & !7;
+    let mut look = Look { at: control as u64, left: bytes, harmless: 0 };
+    kernel::repeat(limits::CMSGS_MAX, next, &mut look);
+    if look.harmless != 0 {
+        return 0;
     }
     by_class(label, rules::policy(label), socket, Class::Routing, Op::Send, false)
+}
+
+/// How far the control messages of a send were looked through.
+#[repr(C)]
+struct Look {
+    at: u64,
+    left: u64,
+    /// Not 0 once all of them were, and none is a route.
+    harmless: u64,
+}
+
+/// One control message. A callback, which the verifier looks at once.
+extern "C" fn next(_step: u64, look: *mut Look) -> u64 {
+    // SAFETY: `repeat` hands over a pointer to a live value.
+    let look = unsafe { &mut *look };
+    if look.left < HEAD {
+        look.harmless = 1;
+        return 1;
+    }
+    let here = look.at as Ptr;
+    let length = kernel::peek::<u64>(here, 0);
+    let level = kernel::read::<i32>(here, 8).unwrap_or(SOL_IP);
+    let kind = kernel::read::<i32>(here, 12).unwrap_or(IP_RETOPTS);
+    if routes(level, kind) {
+        return 1;
+    }
+    let whole = length.wrapping_add(7) & !7;
+    if length < HEAD || whole >= look.left {
+        look.harmless = 1;
+        return 1;
+    }
+    look.at += whole;
+    look.left -= whole;
+    0
 }
 
 /// sizeof(struct cmsghdr).

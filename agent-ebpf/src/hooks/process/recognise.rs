@@ -167,8 +167,8 @@ fn by_own_name() -> Option<Match> {
     let name = kernel::follow(node, offset!(kernfs_name));
     let scratch = emit::acquire()?;
     let key: *mut CgroupName = scratch.text.as_mut_ptr().cast();
-    // SAFETY: the text is longer than a name, and bytes have no alignment.
-    unsafe { *key = CgroupName([0; limits::CGROUP_NAME_BYTES]) };
+    // SAFETY: the text is longer than a name and aligned to words, and bytes have no alignment.
+    unsafe { emit::zero::<u64>(key.cast(), limits::CGROUP_NAME_BYTES) };
     kernel::read_str(key.cast(), limits::CGROUP_NAME_BYTES as u32, name);
     // SAFETY: entries of a map stay readable for the program's run.
     let found = unsafe { CGROUP_NAMES.get(&*key) }.copied();

@@ -1,6 +1,8 @@
 //! Which agent the end of a path stands for: step by step from the file's name towards the root, no further than a
 //! pattern reaches.
 
+use core::mem::MaybeUninit;
+
 use agent_common::{
     identity::{Match, SuffixKey},
     limits::{SUFFIX_DEPTH_MAX, SUFFIX_NAME_BYTES},
@@ -53,7 +55,7 @@ extern "C" fn up(_step: u64, walk: *mut *mut Walk) -> u64 {
         return 0;
     }
     let name = kernel::peek::<usize>(dentry, offset!(dentry_name));
-    walk.key.name = [0; SUFFIX_NAME_BYTES];
+    walk.no_name();
     if (kernel::peek::<u32>(dentry, offset!(dentry_len)) as usize) < SUFFIX_NAME_BYTES {
         kernel::read_str(walk.key.name.as_mut_ptr(), SUFFIX_NAME_BYTES as u32, name as Ptr);
     }
@@ -72,23 +74,24 @@ fn is_worth_a_walk(path: Ptr) -> bool {
         // One of the names is that of the mount's place.
         return true;
     }
-    let mut key = SuffixKey { state: 0, name: [0; SUFFIX_NAME_BYTES] };
-    read_name(&mut key, dentry);
-    // SAFETY: entries of a map stay readable for the program's run.
-    if unsafe { SUFFIXES.get(&key) }.is_some() {
-        return true;
-    }
-    key = SuffixKey { state: SuffixKey::AFTER_ANY_NAME, name: [0; SUFFIX_NAME_BYTES] };
-    read_name(&mut key, parent);
-    // SAFETY: as above.
-    unsafe { SUFFIXES.get(&key) }.is_some()
+    begins(0, dentry) || begins(SuffixKey::AFTER_ANY_NAME, parent)
 }
 
-/// A name that is cut begins a walk at worst, which looks at its length.
+/// Whether there is a step of this name from `state` on. A name that is cut begins a walk at worst, which looks at its
+/// length.
 #[inline(always)]
-fn read_name(key: &mut SuffixKey, dentry: Ptr) {
+fn begins(state: u32, dentry: Ptr) -> bool {
+    let mut room = MaybeUninit::<SuffixKey>::uninit();
+    // SAFETY: the room's own bytes, and a key is aligned to half words.
+    let key = unsafe {
+        emit::zero::<u32>(room.as_mut_ptr().cast(), size_of::<SuffixKey>());
+        room.assume_init_mut()
+    };
+    key.state = state;
     let name = kernel::follow(dentry, offset!(dentry_name));
     kernel::read_str(key.name.as_mut_ptr(), SUFFIX_NAME_BYTES as u32, name);
+    // SAFETY: entries of a map stay readable for the program's run.
+    unsafe { SUFFIXES.get(&*key) }.is_some()
 }
 
 /// The same of a path as it was given to execve, which lies in the first `bytes` bytes of `path`.
@@ -97,7 +100,7 @@ pub fn of_text(walk: &mut Walk, path: &mut Path, bytes: usize, found: &mut Match
     walk.begin();
     path.walk_text_from_end(bytes);
     for _ in 0..SUFFIX_DEPTH_MAX {
-        walk.key.name = [0; SUFFIX_NAME_BYTES];
+        walk.no_name();
         if !path.component(&mut walk.key.name) || !walk.step() {
             break;
         }
@@ -123,6 +126,12 @@ impl Walk {
         (self.key.state, self.any, self.found.agent) = (0, 1, 0);
     }
 
+    #[inline(always)]
+    fn no_name(&mut self) {
+        // SAFETY: the name's own bytes, which follow a number of 32 bits.
+        unsafe { emit::zero::<u32>(self.key.name.as_mut_ptr().cast(), SUFFIX_NAME_BYTES) };
+    }
+
     /// Takes the component whose name is in the key; whether a longer end may be known. An empty name is one that is
     /// too long to be a step of its own.
     #[inline(always)]
@@ -130,7 +139,7 @@ impl Walk {
         // SAFETY: entries of a map stay readable for the program's run.
         let mut step = unsafe { SUFFIXES.get(&self.key) };
         if step.is_none() && self.any != 0 {
-            self.key.name = [0; SUFFIX_NAME_BYTES];
+            self.no_name();
             self.key.name[0] = SuffixKey::ANY;
             // SAFETY: as above.
             step = unsafe { SUFFIXES.get(&self.key) };
