@@ -1,4 +1,6 @@
-//! `role check` and `role explain`: policy without the daemon and without root.
+//! `role check` and `role explain`: policy without the daemon and without root; where a daemon answers, with what it knows.
+
+mod now;
 
 use std::{
     io::{IsTerminal, Write},
@@ -135,10 +137,22 @@ pub fn explain(args: &Explain) -> Result<ExitCode> {
         bail!("there is no role {} in {} ({known})", quoted(&args.role), args.config.display());
     }
     let explanation = explain_act(&table, &args.role, &act);
+    let now = now::now(&table, &args.role, &act, &args.config);
     let mut out = std::io::stdout().lock();
     match args.output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string(&explanation)?)?,
-        Output::Text => write!(out, "{}", for_people(&explanation))?,
+        Output::Json => {
+            let mut explanation = serde_json::to_value(&explanation)?;
+            if let Some(now) = now {
+                explanation["now"] = serde_json::to_value(now)?;
+            }
+            writeln!(out, "{explanation}")?;
+        }
+        Output::Text => {
+            write!(out, "{}", for_people(&explanation))?;
+            if let Some(now) = now {
+                write!(out, "{}", now::for_people(&now))?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

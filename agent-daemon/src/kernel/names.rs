@@ -14,11 +14,13 @@ use super::{
 pub struct Names {
     addresses: Hash<AddressKey, Known>,
     netns: u64,
+    /// Whether the last look found no address: a look walks the whole table, as large as it may become.
+    empty: bool,
 }
 
 impl Names {
     pub(super) fn take(maps: &mut Maps<'_>) -> Result<Self> {
-        Ok(Self { addresses: Hash::take(maps, "ADDRESSES")?, netns: own_netns()? })
+        Ok(Self { addresses: Hash::take(maps, "ADDRESSES")?, netns: own_netns()?, empty: false })
     }
 }
 
@@ -38,8 +40,13 @@ impl Kernel {
         (now, all)
     }
 
-    /// Takes out what has expired for so long that no answer under way can be about to renew it.
-    pub fn forget_names(&mut self) -> Result<()> {
+    /// Takes out what has expired for so long that no answer under way can be about to renew it. While nobody learns
+    /// names there is nothing once all has gone.
+    pub fn forget_names(&mut self, learning: bool) -> Result<()> {
+        if self.names.empty && !learning {
+            return Ok(());
+        }
+        self.names.empty = true;
         let now = super::boot_ns();
         let old = |group: &Group| {
             group.expires_ns != CLAIMED && group.expires_ns.saturating_add(FORGOTTEN_AFTER_NS) < now
@@ -47,6 +54,8 @@ impl Kernel {
         for (key, known) in self.names.addresses.entries() {
             if known.groups.iter().all(old) {
                 self.names.addresses.remove(key)?;
+            } else {
+                self.names.empty = false;
             }
         }
         Ok(())

@@ -52,7 +52,7 @@ pub fn believe(kernel: &mut Kernel, servers: &BTreeSet<IpAddr>) {
 impl Pipeline {
     /// Takes out of the kernel side's table what has expired.
     pub(super) fn forget_names(&mut self) {
-        if let Err(error) = self.kernel.forget_names() {
+        if let Err(error) = self.kernel.forget_names(!self.in_force.table.by_name.is_empty()) {
             warn!(error = format!("{error:#}"), "names that have expired cannot be taken out");
         }
     }

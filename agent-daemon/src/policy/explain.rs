@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use agent_common::{
     identity::name_id,
+    name::NameKey,
     rule::{ANY, Class, Mode, Rule},
     verdict::{Source, Verdict, decide},
 };
@@ -37,6 +38,11 @@ pub enum Act {
         name: HostName,
         port: u16,
         protocol: Protocol,
+    },
+    /// An endpoint whose address carries names: for each that it was given, the patterns that it met.
+    Carrier {
+        to: Endpoint,
+        sets: Vec<Vec<NameKey>>,
     },
     /// A unix socket's name as the kernel has it: an abstract one begins with NUL.
     Unix(Vec<u8>),
@@ -91,6 +97,7 @@ pub fn endpoint(table: &Table, role: &str, to: &Endpoint) -> Explanation {
 pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
     let policy = table.roles.get(&name_id(role));
     let id = policy.map_or(0, |policy| policy.id);
+    let mut by_name = matches!(act, Act::Host { .. });
     let (class, found) = match act {
         Act::Endpoint(to) => {
             let address = address::destination(to.address);
@@ -99,13 +106,19 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
         Act::Host { name, port, protocol } => {
             (Class::Endpoint, lookup::host(table, id, *protocol as u8, *port, name))
         }
+        Act::Carrier { to, sets } => {
+            let (protocol, address) = (to.protocol as u8, address::destination(to.address));
+            let mut found = lookup::endpoint(table, id, protocol, to.port, &address);
+            by_name = found.is_empty();
+            if by_name {
+                found = lookup::carried(table, id, protocol, to.port, sets);
+            }
+            (Class::Endpoint, found)
+        }
         Act::Unix(name) => (Class::Unix, lookup::unix(table, id, name)),
         Act::Socket { class, a, b } => (*class, lookup::socket(table, id, *class, *a, *b)),
     };
-    let hits = match act {
-        Act::Host { .. } => lookup::hits_by_name(&found),
-        _ => lookup::hits(&found),
-    };
+    let hits = if by_name { lookup::hits_by_name(&found) } else { lookup::hits(&found) };
     let decision = decide(policy, class, &hits);
     let won = (decision.source == Source::Rule)
         .then(|| found.iter().find(|found| found.rule.index == decision.rule))
@@ -122,15 +135,20 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
         source: decision.source,
         rule: won.and_then(|won| text(won.rule)),
         others: others
-            .filter_map(|other| Some(Other { rule: text(other.rule)?, why: why(act, class, won?, other) }))
+            .filter_map(|other| {
+                Some(Other { rule: text(other.rule)?, why: why(by_name, class, won?, other) })
+            })
             .collect(),
     }
 }
 
 /// Why one rule did not win against another.
-fn why(act: &Act, class: Class, won: &Found, other: &Found) -> String {
+fn why(by_name: bool, class: Class, won: &Found, other: &Found) -> String {
     match class {
-        Class::Endpoint if matches!(act, Act::Host { .. }) && other.rule.prefix_len < won.rule.prefix_len => {
+        Class::Endpoint if by_name && other.rule.verdict < won.rule.verdict => {
+            "another name of the address has a stricter one".into()
+        }
+        Class::Endpoint if by_name && other.rule.prefix_len < won.rule.prefix_len => {
             "what it names is less specific".into()
         }
         Class::Endpoint if other.rule.prefix_len < won.rule.prefix_len => "its prefix is shorter".into(),
@@ -182,6 +200,7 @@ fn port(text: &str, ports: &[u16], protocol: Protocol) -> Result<u16, Fault> {
 impl std::fmt::Display for Act {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Carrier { to, .. } => Self::Endpoint(*to).fmt(f),
             Self::Endpoint(Endpoint { address, port: 0, protocol }) => {
                 write!(f, "{address} {}", protocol.name())
             }

@@ -4,11 +4,11 @@ use std::iter;
 
 use agent_common::{
     limits::{PATTERNS_PER_NAME, UNIX_PATH_BYTES},
-    name::NameRuleKey,
+    name::{NameKey, NameRuleKey},
     rule::{
         ANY, Class, ExactKey, PREFIX_KEY_HEAD_BITS, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey,
     },
-    verdict::Hits,
+    verdict::{Hits, stricter},
 };
 
 use super::{
@@ -56,6 +56,24 @@ pub fn host(table: &Table, policy: u32, protocol: u8, port: u16, name: &HostName
             }
         }
     }
+    found
+}
+
+/// Of each set of patterns that an address carries, the most specific first, the rule that counts; the one that decides
+/// comes first.
+#[must_use]
+pub fn carried(table: &Table, policy: u32, protocol: u8, port: u16, sets: &[Vec<NameKey>]) -> Vec<Found> {
+    let rule = |pattern: &NameKey| {
+        let pattern = *table.hosts.get(pattern)?;
+        [(port, true), (0, false)].into_iter().find_map(|(port, specific)| {
+            let key = NameRuleKey { pattern, policy, port, protocol, _pad: 0 };
+            table.by_name.get(&key).map(|rule| Found { rule: *rule, specific })
+        })
+    };
+    let mut found: Vec<Found> = sets.iter().filter_map(|set| set.iter().find_map(rule)).collect();
+    let decides = found.iter().fold(Rule::NONE, |best, found| stricter(best, found.rule));
+    found.sort_by_key(|found| found.rule != decides);
+    found.dedup();
     found
 }
 
