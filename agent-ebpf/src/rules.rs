@@ -44,8 +44,8 @@ pub fn endpoint(
 ) -> Hits {
     let mut hits = addressed(policy, protocol, port, address);
     if policy.absent & absent::NAMES == 0 && hits.specific.is_none() && hits.general.is_none() {
-        let key = AddressKey { netns: netns(), address: bytemuck::cast(*address) };
-        hits.name = named(policy.id, protocol, port, &key);
+        let which = u64::from(policy.id) | u64::from(port) << 32 | u64::from(protocol) << 48;
+        hits.name = named(which, netns(), address[0], address[1]);
     }
     hits
 }
@@ -53,22 +53,30 @@ pub fn endpoint(
 /// What is carried from group to group.
 struct Walk {
     known: *const Known,
-    now_ns: u64,
     key: NameRuleKey,
     port: u16,
     best: Rule,
 }
 
-/// Of the names that the address has now, each counts by its most specific rule, and of those the strictest.
+/// Of the names that the address has now, each counts by its most specific rule, and of those the strictest. `which` is
+/// the policy, the port and the protocol, and the address two words: a key made by the caller would stand on its stack,
+/// and with the callback below all have 512 bytes together.
 #[inline(never)]
-fn named(policy: u32, protocol: u8, port: u16, key: &AddressKey) -> Rule {
-    // SAFETY: entries of a map stay readable for the program's run.
-    let Some(known) = (unsafe { ADDRESSES.get(key) }) else { return Rule::NONE };
+fn named(which: u64, netns: u64, first: u64, second: u64) -> Rule {
+    let known: *const Known = {
+        let key = [netns, first, second];
+        const { assert!(size_of::<AddressKey>() == 24) };
+        // SAFETY: three words are a key, whose bytes may have any value; entries of a map stay readable for the
+        // program's run.
+        let Some(known) = (unsafe { ADDRESSES.get(&*key.as_ptr().cast::<AddressKey>()) }) else {
+            return Rule::NONE;
+        };
+        known
+    };
+    let port = (which >> 32) as u16;
     let mut walk = Walk {
         known,
-        // SAFETY: takes nothing, returns a number.
-        now_ns: unsafe { bpf_ktime_get_boot_ns() },
-        key: NameRuleKey { pattern: 0, policy, port, protocol, _pad: 0 },
+        key: NameRuleKey { pattern: 0, policy: which as u32, port, protocol: (which >> 48) as u8, _pad: 0 },
         port,
         best: Rule::NONE,
     };
@@ -87,7 +95,9 @@ extern "C" fn group(at: u64, walk: *mut Walk) -> u64 {
         if expires_ns == 0 {
             return 1;
         }
-        if !Group::in_force(expires_ns, walk.now_ns) {
+        // The clock is read here and not once before: there is no room for it on the stack, and most addresses have one
+        // group.
+        if !Group::in_force(expires_ns, bpf_ktime_get_boot_ns()) {
             return 0;
         }
         for pattern in 0..PATTERNS_PER_NAME {
