@@ -54,7 +54,9 @@ pub async fn run(options: Options) -> Result<()> {
             if !error.is::<kernel::LsmRefused>() {
                 return Err(error);
             }
-            let cgroup = kernel::Options { without_lsm: Some(format!("{error:#}")), ..kernel };
+            let why = format!("{error:#}");
+            warn!(error = why, "BPF LSM is active, and its programs are not taken: cgroup mode refuses less");
+            let cgroup = kernel::Options { without_lsm: Some(why), ..kernel };
             put_in_force(&cgroup, &config, &registry, &table)
         })?;
     // Only now: the reader's thread would be born of a process that has no label yet.

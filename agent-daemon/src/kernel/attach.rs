@@ -83,6 +83,7 @@ const MAPS: &[&str] = &[
     "SOCKET_RULES",
     "SUBMITTED",
     "SUFFIXES",
+    "TASKS",
     "UNIX_RULES",
 ];
 
@@ -404,4 +405,20 @@ fn scope_of(directory: &Path) -> Result<(u32, u32)> {
         std::fs::metadata(directory).with_context(|| format!("read cgroup {}", directory.display()))?;
     let id = u32::try_from(metadata.ino()).context("the cgroup's id has more than 32 bits")?;
     Ok((below.components().count() as u32, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::MAPS;
+
+    /// One that is forgotten begins empty with each new build: agents that ran would be nobody's to its programs.
+    #[test]
+    fn all_maps_outlive_the_daemon_but_work_areas() {
+        let maps = include_str!("../../../agent-ebpf/src/maps.rs");
+        let all = maps.lines().filter_map(|line| line.strip_prefix("pub static ")?.split(':').next());
+        let kept: BTreeSet<&str> = all.filter(|name| !["SCRATCH", "NAME_WORK"].contains(name)).collect();
+        assert_eq!(kept, MAPS.iter().copied().collect());
+    }
 }
