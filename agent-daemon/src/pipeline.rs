@@ -154,6 +154,7 @@ impl Pipeline {
                 file.read_until(end);
             }
             self.line.take(record, offset);
+            self.line.recorder.file.as_ref().is_none_or(|file| !file.is_full())
         });
         self.line.recorder.flush();
         // Written, or counted as not written. Until here the next daemon would read them again.

@@ -378,7 +378,15 @@ impl Programs {
     /// Detaches what other builds have left; call when all that runs is labelled.
     pub fn retire_others(&self) -> Result<Vec<Leftover>> {
         let others = self.pins.as_ref().map_or(Ok(Vec::new()), Pins::retire_others)?;
-        Ok(others.iter().map(|contract| Leftover::open(contract)).collect())
+        let open = |contract: &PathBuf| match Leftover::open(contract) {
+            Ok(left) => Some(left),
+            Err(error) => {
+                let (error, path) = (format!("{error:#}"), contract.display());
+                warn!(error, %path, "what another build has left cannot be read, and stays for the next start");
+                None
+            }
+        };
+        Ok(others.iter().filter_map(open).collect())
     }
 }
 

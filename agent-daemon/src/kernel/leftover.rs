@@ -28,18 +28,22 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Opens the maps of a contract's pin directory. One that cannot be opened had nothing to say that we could read.
-    pub(super) fn open(directory: &Path) -> Self {
+    /// Opens the maps of a contract's pin directory; one that is not there has nothing to say.
+    ///
+    /// # Errors
+    /// When one that is there cannot be opened.
+    pub(super) fn open(directory: &Path) -> Result<Self> {
         let pinned = directory.join("maps");
         let mut maps = Maps::Pinned(&pinned);
-        let ring = maps.take("EVENTS").and_then(Ring::open).ok();
-        let counts = raw::Counts::take(&mut maps, "LOST").ok();
+        let is_there = |name: &str| pinned.join(name).exists();
+        let ring = is_there("EVENTS").then(|| maps.take("EVENTS").and_then(Ring::open)).transpose()?;
+        let counts = is_there("LOST").then(|| raw::Counts::take(&mut maps, "LOST")).transpose()?;
         // A kind that the other build does not count has no slot there.
         let of =
             |kind: Kind| counts.as_ref().and_then(|counts| counts.get(kind as u32).ok()).unwrap_or_default();
         let lost = Kind::ALL.iter().map(|kind| (*kind, of(*kind))).collect();
         let progress = raw::mappable(&mut maps, "PROGRESS", size_of::<Progress>()).ok();
-        Self { directory: directory.into(), ring, lost, progress }
+        Ok(Self { directory: directory.into(), ring, lost, progress })
     }
 
     /// Lets go of the maps.

@@ -64,17 +64,19 @@ impl Ring {
         Ok(())
     }
 
-    /// Hands over at most `max` records, each with the position behind it, or 0 where nothing is followed; how many it
-    /// was.
-    pub fn take(&mut self, max: usize, mut each: impl FnMut(&[u8], u64)) -> usize {
+    /// Hands over at most `max` records, each with the position behind it, or 0 where nothing is followed, until one is
+    /// answered with false; how many it was.
+    pub fn take(&mut self, max: usize, mut each: impl FnMut(&[u8], u64) -> bool) -> usize {
         let mut taken = 0;
-        while taken < max {
+        let mut more = true;
+        while more && taken < max {
             let Some(head) = self.pages.head(self.next) else { break };
             let bytes = (head & !DISCARDED) as usize;
             let end = self.next + (bytes as u64 + HEAD_BYTES).next_multiple_of(8);
             if head & DISCARDED == 0 {
                 // A position in another's ring buffer says nothing to who comes after us.
-                each(self.pages.record(self.next, bytes), if self.waiting.is_some() { end } else { 0 });
+                more =
+                    each(self.pages.record(self.next, bytes), if self.waiting.is_some() { end } else { 0 });
                 taken += 1;
             }
             self.next = end;

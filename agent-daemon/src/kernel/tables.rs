@@ -241,15 +241,14 @@ impl Tables {
     pub fn resolve_by(&mut self, netns: u64, servers: &BTreeSet<IpAddr>) -> Result<()> {
         let keys: BTreeSet<AddressKey> =
             servers.iter().map(|server| AddressKey { netns, address: address_bytes(*server) }).collect();
-        for key in &keys {
-            self.resolvers.put(*key, 1)?;
-        }
+        let put = keys.iter().try_for_each(|key| self.resolvers.put(*key, 1));
+        // Those that are not configured any more go in any case.
         for (key, _) in self.resolvers.entries() {
             if !keys.contains(&key) {
                 self.resolvers.remove(key)?;
             }
         }
-        Ok(())
+        put
     }
 
     pub fn identified(&self) -> &Identities {

@@ -39,14 +39,16 @@ fn servers(text: &str) -> Vec<IpAddr> {
     lines.filter_map(|word| word.split('%').next()?.parse().ok()).collect()
 }
 
-/// Makes the kernel side believe them and nobody else.
-pub fn believe(kernel: &mut Kernel, servers: &BTreeSet<IpAddr>) {
-    if let Err(error) = kernel.resolve_by(servers) {
+/// Makes the kernel side believe them and nobody else; whether it could.
+pub fn believe(kernel: &mut Kernel, servers: &BTreeSet<IpAddr>) -> bool {
+    let told = kernel.resolve_by(servers);
+    if let Err(error) = &told {
         warn!(
             error = format!("{error:#}"),
             "the resolvers cannot all be told to the kernel side; what they answer may not be believed"
         );
     }
+    told.is_ok()
 }
 
 impl Pipeline {
@@ -61,9 +63,13 @@ impl Pipeline {
     pub(super) fn follow_resolvers(&mut self) {
         let now = configured();
         if now != self.resolvers {
-            info!(resolvers = ?now, "other resolvers are configured");
-            believe(&mut self.kernel, &now);
-            self.resolvers = now;
+            if !self.resolvers.is_empty() {
+                info!(resolvers = ?now, "other resolvers are configured");
+            }
+            // What could not be told is tried again.
+            if believe(&mut self.kernel, &now) {
+                self.resolvers = now;
+            }
         }
     }
 }

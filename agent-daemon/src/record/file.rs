@@ -113,9 +113,13 @@ impl File {
         }
         self.batch.extend_from_slice(line);
         self.batch_lines += 1;
-        if self.batch.len() >= BATCH_BYTES_MAX {
-            self.flush();
-        }
+    }
+
+    /// Whether the batch is to be written before more is added. Not done by itself: a batch begins where the ring buffer
+    /// was given back last.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH_BYTES_MAX
     }
 
     /// Writes the batch. A failure is counted, and told once until it is over; it never stops the pipeline.

@@ -107,8 +107,10 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
         let ctx = &*ctx.sock_addr;
         (ctx.user_ip4, ctx.user_port, ctx.type_, ctx.protocol)
     };
-    // SAFETY: as above.
-    unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+    if label.instance != 0 {
+        // SAFETY: as above.
+        unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+    }
     judge(ctx, label, family::INET, kind, protocol, address::mapped(address), port, op)
 }
 
@@ -130,8 +132,10 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
             ctx.protocol,
         )
     };
-    // SAFETY: as above.
-    unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+    if label.instance != 0 {
+        // SAFETY: as above.
+        unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+    }
     let address = [0, 2].map(|at| u64::from(words[at]) | u64::from(words[at + 1]) << 32);
     judge(ctx, label, family::INET6, kind, protocol, address, port, op)
 }
