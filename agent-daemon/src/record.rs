@@ -64,9 +64,7 @@ impl Recorder {
         let Some(at) = UNDECODABLE.iter().position(|known| *known == reason) else { return };
         self.metrics.undecodable[at] += 1;
         if let Some(file) = &mut self.file {
-            let mut account = file.progress().account();
-            account.undecodable[at] += 1;
-            file.progress().settle(account);
+            file.progress().change(|account| account.undecodable[at] += 1);
         }
     }
 

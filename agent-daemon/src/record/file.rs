@@ -134,9 +134,7 @@ impl File {
             }
             Ok(()) => {}
             Err(error) => {
-                let mut account = self.progress.account();
-                account.unwritten += self.batch_lines;
-                self.progress.settle(account);
+                self.progress.change(|account| account.unwritten += self.batch_lines);
                 // It is accounted for, and not to be read again.
                 let batch = self.progress.batch();
                 self.progress.note(Batch { to: batch.from, ..batch });

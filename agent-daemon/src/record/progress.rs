@@ -65,6 +65,13 @@ impl Progress {
         unsafe { (&raw const (*self.at.as_ptr()).account).read_volatile() }
     }
 
+    /// Changes a part of it.
+    pub fn change(&mut self, change: impl FnOnce(&mut Account)) {
+        let mut account = self.account();
+        change(&mut account);
+        self.settle(account);
+    }
+
     pub fn settle(&mut self, account: Account) {
         // SAFETY: as in `note`.
         unsafe { (&raw mut (*self.at.as_ptr()).account).write_volatile(account) }
