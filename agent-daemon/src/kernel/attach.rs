@@ -13,7 +13,6 @@ use std::{
 use agent_common::{contract::CONTRACT, limits::TASKS_MAX};
 use anyhow::{Context as _, Result, bail};
 use aya::programs::links::{FdLink, PinnedLink};
-use nix::mount::{MsFlags, mount};
 use tracing::warn;
 
 use super::{
@@ -183,9 +182,7 @@ fn lsm_list() -> Result<String> {
     if let Ok(list) = std::fs::read_to_string(LSM_LIST) {
         return Ok(list);
     }
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("securityfs"), SECURITYFS, Some("securityfs"), flags, None::<&str>)
-        .with_context(|| format!("mount securityfs at {SECURITYFS}"))?;
+    pins::mount_kernels_own("securityfs", SECURITYFS, None)?;
     std::fs::read_to_string(LSM_LIST).context("read it")
 }
 

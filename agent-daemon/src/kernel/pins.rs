@@ -153,9 +153,14 @@ fn mount_below(root: &Path) -> Result<()> {
             root.display()
         );
     }
+    mount_kernels_own("bpf", BPFFS, Some("mode=0700"))
+}
+
+/// Mounts one of the kernel's own file systems at its place.
+pub fn mount_kernels_own(kind: &str, at: &str, options: Option<&str>) -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700"))
-        .with_context(|| format!("mount a BPF file system at {BPFFS}"))
+    mount(Some(kind), at, Some(kind), flags, options)
+        .with_context(|| format!("mount a file system of type {kind} at {at}"))
 }
 
 fn make(directory: &Path) -> Result<()> {
