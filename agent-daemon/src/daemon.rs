@@ -10,7 +10,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     config::{Config, Documents, kept, problem::Problems, settings::Catalogue},
@@ -22,7 +22,7 @@ use crate::{
         lineage::{Image, Lineage},
         registry::{Agent, Registry},
     },
-    kernel::{self, Kernel, Leftover},
+    kernel::{self, Adopted, Kernel, Leftover},
     pipeline::{
         self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host,
         in_force::InForce, resolvers,
@@ -49,6 +49,7 @@ pub async fn run(options: Options) -> Result<()> {
     let known = known(&config)?;
     let (mut registry, table, rejected) = configuration(&config)?;
     registry.recognise_too(&known);
+    debug!("the configuration is read");
     let Started { mut kernel, found, left } =
         put_in_force(&kernel, &config, &registry, &table).or_else(|error| {
             if !error.is::<kernel::LsmRefused>() {
@@ -118,8 +119,8 @@ struct Started {
     left: Vec<Leftover>,
 }
 
-/// Puts everything in force. What follows comes first, for it is what
-/// makes an exec known, and what refuses when there is a label to refuse by.
+/// Puts everything in force. What follows comes first, for it is what makes an exec known, and what refuses when there
+/// is a label to refuse by. Where something is in force already it must have the rules before it knows of new agents.
 fn put_in_force(
     options: &kernel::Options,
     config: &Config,
@@ -127,12 +128,26 @@ fn put_in_force(
     table: &Table,
 ) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
-    kernel.apply(table, registry).context("put the configuration in force")?;
-    if !table.by_name.is_empty() {
-        resolvers::believe(&mut kernel, &resolvers::configured());
+    let apply = |kernel: &mut Kernel| {
+        kernel.apply(table, registry).context("put the configuration in force")?;
+        if !table.by_name.is_empty() {
+            resolvers::believe(kernel, &resolvers::configured());
+        }
+        debug!("the configuration is in force");
+        anyhow::Ok(())
+    };
+    let first = kernel.adopted() == Adopted::Nothing;
+    if first {
+        kernel.identify(registry).context("look up what identifies agents")?;
+    } else {
+        apply(&mut kernel)?;
     }
     kernel.follow(registry).context("attach what follows processes")?;
     let found = kernel.label_existing().context("label what runs already")?;
+    debug!("all that runs is labelled");
+    if first {
+        apply(&mut kernel)?;
+    }
     kernel.enforce().context("attach what refuses")?;
     let left = kernel.retire_others().context("detach what another build has left")?;
     Ok(Started { kernel, found, left })

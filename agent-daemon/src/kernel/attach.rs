@@ -10,10 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_common::{contract::CONTRACT, limits::TASKS_MAX};
+use agent_common::{
+    contract::CONTRACT,
+    limits::{SEEDS_MAX, TASKS_MAX},
+};
 use anyhow::{Context as _, Result, bail};
 use aya::programs::links::{FdLink, PinnedLink};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     KernelMode,
@@ -291,7 +294,10 @@ impl Given {
                     ("SCOPE_LEVEL", &level),
                     ("SCOPE_ID", &id),
                 ],
-                max_entries: vec![("TASKS", tasks_max(self.mode))],
+                max_entries: vec![
+                    ("TASKS", tasks_max(self.mode)),
+                    ("SEEDS", host_tasks_max().min(SEEDS_MAX)),
+                ],
                 pinned: pins.map(|pins| (pins, MAPS)),
             },
         )
@@ -347,6 +353,7 @@ impl Programs {
             if !self.pins.as_ref().is_some_and(|pins| pins.link(name).exists()) {
                 let program = self.programs.get_mut(name).with_context(|| format!("{name} is not loaded"))?;
                 program.attach(root.as_fd()).with_context(|| format!("attach {name}"))?;
+                debug!(name, "program attached");
                 if let Some(pins) = &self.pins {
                     program.pin(&pins.link(name))?;
                 }
@@ -387,17 +394,21 @@ impl Programs {
     }
 }
 
-/// Room for every task that the host can have: its buckets are taken at once, 64 MB for the most there could ever be.
-/// In lsm mode nobody reads the table.
+/// Room for every task that the host can have: a table's buckets are taken at once, 64 MB for the most there could ever be.
+/// In lsm mode nobody reads the table of tasks.
 fn tasks_max(mode: KernelMode) -> u32 {
+    match mode {
+        KernelMode::Lsm => 1,
+        KernelMode::Cgroup => host_tasks_max(),
+    }
+}
+
+fn host_tasks_max() -> u32 {
     let host = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
         text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(TASKS_MAX)
     };
-    match mode {
-        KernelMode::Lsm => 1,
-        KernelMode::Cgroup => host("pid_max").min(host("threads-max")).clamp(1, TASKS_MAX),
-    }
+    host("pid_max").min(host("threads-max")).clamp(1, TASKS_MAX)
 }
 
 /// Depth below the root, and id, of a cgroup.

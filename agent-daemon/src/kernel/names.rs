@@ -27,15 +27,15 @@ impl Names {
 impl Kernel {
     /// Makes these the servers whose answers count in the daemon's own network namespace, the host's.
     pub fn resolve_by(&mut self, servers: &BTreeSet<IpAddr>) -> Result<()> {
-        let netns = self.names.netns;
-        self.tables.resolve_by(netns, servers)
+        let (rules, names) = self.rules()?;
+        rules.resolve_by(names.netns, servers)
     }
 
     /// Addresses that are known by a name, and the time on their clock.
     #[must_use]
     pub fn known_names(&self) -> (u64, Vec<(AddressKey, Known)>) {
         let now = super::boot_ns();
-        let mut all = self.names.addresses.entries();
+        let mut all = self.rules.as_ref().map(|(_, names)| names.addresses.entries()).unwrap_or_default();
         all.retain(|(_, known)| known.groups.iter().any(|group| Group::in_force(group.expires_ns, now)));
         (now, all)
     }
@@ -43,19 +43,20 @@ impl Kernel {
     /// Takes out what has expired for so long that no answer under way can be about to renew it. While nobody learns
     /// names there is nothing once all has gone.
     pub fn forget_names(&mut self, learning: bool) -> Result<()> {
-        if self.names.empty && !learning {
+        let (_, names) = self.rules()?;
+        if names.empty && !learning {
             return Ok(());
         }
-        self.names.empty = true;
+        names.empty = true;
         let now = super::boot_ns();
         let old = |group: &Group| {
             group.expires_ns != CLAIMED && group.expires_ns.saturating_add(FORGOTTEN_AFTER_NS) < now
         };
-        for (key, known) in self.names.addresses.entries() {
+        for (key, known) in names.addresses.entries() {
             if known.groups.iter().all(old) {
-                self.names.addresses.remove(key)?;
+                names.addresses.remove(key)?;
             } else {
-                self.names.empty = false;
+                names.empty = false;
             }
         }
         Ok(())
