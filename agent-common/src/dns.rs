@@ -73,6 +73,8 @@ pub struct Message {
     pub kind: u32,
     /// The id, as it stands in the message.
     pub id: u32,
+    /// An answer's response code: 0 for none but good ones.
+    pub code: u32,
     answer: u32,
     phase: u32,
     at: u32,
@@ -88,7 +90,6 @@ pub struct Message {
     equal: u32,
     records: u32,
     ttl_s: u32,
-    _pad: u32,
 }
 
 /// Phases of reading: all that is not one of them has ended.
@@ -118,6 +119,7 @@ impl Message {
         self.used = used;
         self.phase = phase::MALFORMED;
         (self.name_bytes, self.dots_used, self.answers_used, self.answers_cut) = (0, 0, 0, 0);
+        self.code = 0;
         self.clear_name();
         if used < HEADER_BYTES || used as usize >= DNS_MESSAGE_BYTES {
             return Err(Outcome::Malformed);
@@ -133,11 +135,10 @@ impl Message {
         if is_answer && flags & 0x0200 != 0 {
             return Err(Outcome::Truncated);
         }
-        if is_answer && flags & 0xf != 0 {
-            return Err(Outcome::Failed);
-        }
+        self.code = if is_answer { flags & 0xf } else { 0 };
         self.answer = answer;
-        self.records = self.word(6);
+        // One that failed says what it failed at, and no more.
+        self.records = if self.code == 0 { self.word(6) } else { 0 };
         self.at = HEADER_BYTES;
         self.current = HEADER_BYTES;
         self.ttl_s = u32::MAX;
@@ -165,7 +166,11 @@ impl Message {
     #[must_use]
     #[inline(always)]
     pub fn outcome(&self) -> Outcome {
-        if self.phase == phase::READ { Outcome::Read } else { Outcome::Malformed }
+        match self.phase {
+            phase::READ if self.code == 0 => Outcome::Read,
+            phase::READ => Outcome::Failed,
+            _ => Outcome::Malformed,
+        }
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! What every event begins with; one module per hook family holds the rest.
 
+pub mod names;
 pub mod net;
 pub mod process;
 
@@ -14,6 +15,8 @@ vocabulary! {
         Cgroup = 4 => "cgroup_created",
         Net = 16 => "net",
         Unix = 17 => "unix",
+        Question = 32 => "dns_query",
+        Answer = 33 => "dns_answer",
     }
 }
 
@@ -83,11 +86,13 @@ vocabulary! {
         NamesPatternsCut = 29 => "name_patterns_cut",
         /// Packets of port 53 that found no work area.
         NamesBusy = 30 => "name_work_areas_busy",
+        /// DNS answers over TCP of a server on this host, in cgroup mode: whether it is an agent's cannot be known.
+        NamesUnattested = 31 => "name_answers_unattested",
     }
 }
 
 /// Slots of `COUNTERS`.
-pub const COUNTERS: u32 = 32;
+pub const COUNTERS: u32 = 48;
 
 /// What is recorded of an origin: bits of a `RECORD` slot (the index is the raw `Origin`).
 pub mod record {

@@ -22,10 +22,14 @@ pub struct NameRuleKey {
     pub policy: u32,
     /// Port in host order; 0 for every port.
     pub port: u16,
+    /// IPPROTO_*; [`ASKING`] for the question itself, whose port is 0.
     pub protocol: u8,
     pub _pad: u8,
 }
 const _: () = assert!(size_of::<NameRuleKey>() == 16);
+
+/// [`NameRuleKey::protocol`] of what becomes of asking for the name.
+pub const ASKING: u8 = 0;
 
 /// The key of `ADDRESSES` and of `RESOLVERS`: an address as one network namespace reaches it.
 #[repr(C)]
@@ -86,7 +90,8 @@ pub struct QuestionKey {
     pub id: u16,
     /// The asker's port.
     pub port: u16,
-    pub _pad: u32,
+    /// IPPROTO_UDP or IPPROTO_TCP.
+    pub protocol: u32,
 }
 const _: () = assert!(size_of::<QuestionKey>() == 48);
 

@@ -40,8 +40,13 @@ vocabulary! {
         Family = 8 => "family",
         /// Source routing (IP_OPTIONS, IPV6_RTHDR): a first hop of the process's choosing.
         Routing = 9 => "routing",
+        /// A host name that a resolver is asked for.
+        Name = 10 => "name",
     }
 }
+
+/// How many classes there are.
+pub const CLASSES: usize = Class::ALL.len();
 
 /// The key of `EXACT_RULES`: one address, one port, one protocol.
 #[repr(C)]
@@ -140,10 +145,9 @@ pub struct Policy {
     /// [`Mode`], raw.
     pub mode: u8,
     /// The default of each [`Class`], as raw verdicts: `defaults[class - 1]`.
-    pub defaults: [u8; 9],
+    pub defaults: [u8; CLASSES],
     /// Bits of [`absent`]: which look-ups cannot find anything.
     pub absent: u8,
-    pub _pad: u8,
 }
 const _: () = assert!(size_of::<Policy>() == 16);
 
@@ -156,6 +160,8 @@ pub mod absent {
     pub const PORTS: u8 = 1 << 1;
     /// Rules in `PREFIX_RULES` for every port.
     pub const EVERY_PORT: u8 = 1 << 2;
-    /// Rules in `NAME_RULES`.
+    /// Rules in `NAME_RULES` for endpoints.
     pub const NAMES: u8 = 1 << 3;
+    /// Anything said of names at all: nobody need read questions and answers for it.
+    pub const ASKING: u8 = 1 << 4;
 }

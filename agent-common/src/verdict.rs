@@ -114,9 +114,10 @@ fn settle(mode: u8, wanted: Verdict, source: Source, rule: u16) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rule::CLASSES;
 
     fn policy(mode: Mode, default: Verdict) -> Policy {
-        Policy { id: 7, mode: mode as u8, defaults: [default as u8; 9], absent: 0, _pad: 0 }
+        Policy { id: 7, mode: mode as u8, defaults: [default as u8; CLASSES], absent: 0 }
     }
 
     fn rule(verdict: Verdict, prefix_len: u8, index: u16) -> Rule {
@@ -189,10 +190,10 @@ mod tests {
     fn no_policy_and_unknown_numbers_refuse() {
         assert_eq!(decide(None, Class::Endpoint, &Hits::default()).verdict, Verdict::Deny);
         let mut p = policy(Mode::Enforce, Verdict::Allow);
-        p.defaults = [99; 9];
+        p.defaults = [99; CLASSES];
         assert_eq!(decide(Some(&p), Class::Raw, &Hits::default()).verdict, Verdict::Deny);
         p.mode = 77;
-        p.defaults = [Verdict::Deny as u8; 9];
+        p.defaults = [Verdict::Deny as u8; CLASSES];
         assert_eq!(decide(Some(&p), Class::Raw, &Hits::default()).verdict, Verdict::Deny);
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     event::{Kind, mask::Masks},
     identity::{
         catalogue,
+        channel::Channels,
         discovery::Running,
         lineage::{Image, Lineage},
         registry::{Agent, Registry},
@@ -128,7 +129,7 @@ fn put_in_force(
 ) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
     kernel.apply(table, registry).context("put the configuration in force")?;
-    if !table.by_name.is_empty() {
+    if table.reads_names() {
         resolvers::believe(&mut kernel, &resolvers::configured());
     }
     kernel.follow(registry).context("attach what follows processes")?;
@@ -177,6 +178,7 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
         masks: Masks::with_words(&config.mask_words),
         names: in_force.names.clone(),
         lineage: Lineage::default(),
+        channels: Channels::default(),
         recorder: Recorder::new(Some(file)),
         own_addresses: host::addresses(),
     };

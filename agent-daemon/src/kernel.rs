@@ -44,7 +44,7 @@ use crate::{
         naming::Files,
         registry::Registry,
     },
-    policy::table::{RuleText, Table},
+    policy::table::Table,
 };
 
 /// What this host's kernel lets Chaperone guarantee.
@@ -212,12 +212,12 @@ impl Kernel {
     pub fn apply(&mut self, table: &Table, registry: &Registry) -> Result<()> {
         // Before anything is written: a half of it would be in force otherwise.
         self.tables.has_room(registry, &self.login_programs)?;
-        if let Some(first) = table.names_a_host() {
-            self.programs.learn_names().map_err(|error| cannot_learn(first, &error))?;
+        if table.reads_names() {
+            self.programs.learn_names().map_err(|error| cannot_learn(&table.names_wanted_by(), &error))?;
         }
         self.tables.apply(table)?;
         self.identify(registry)?;
-        if table.by_name.is_empty()
+        if !table.reads_names()
             && let Err(error) = self.programs.forgo_names()
         {
             let error = format!("{error:#}");
@@ -342,13 +342,11 @@ impl Kernel {
     }
 }
 
-/// Why a table with rules by host name cannot be put in force.
-fn cannot_learn(first: &RuleText, error: &anyhow::Error) -> anyhow::Error {
+/// Why a table that says something of names cannot be put in force.
+fn cannot_learn(wanted_by: &str, error: &anyhow::Error) -> anyhow::Error {
     anyhow!(
-        "{}: the rule `{}` names a host, and the programs that learn hosts' addresses from resolvers' answers cannot be \
-         put in force: {error:#} (name its addresses, or see what else is attached there: `bpftool cgroup tree`)",
-        first.place,
-        first.text
+        "{wanted_by}, and the programs that read questions to resolvers and their answers cannot be put in force: \
+         {error:#} (name addresses, or see what else is attached there: `bpftool cgroup tree`)"
     )
 }
 

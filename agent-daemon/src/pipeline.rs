@@ -193,7 +193,7 @@ impl Pipeline {
             file.follow_name();
         }
         self.line.recorder.followers.sweep();
-        if !self.in_force.table.by_name.is_empty() {
+        if self.in_force.table.reads_names() {
             self.follow_resolvers();
         }
         self.ticks += 1;
@@ -242,7 +242,7 @@ impl Pipeline {
                     self.reject(trigger, vec![collision(role).into()]);
                     return;
                 }
-                if !table.by_name.is_empty() {
+                if table.reads_names() {
                     self.follow_resolvers();
                 }
                 if let Err(error) = self.kernel.apply(&table, &registry) {

@@ -209,10 +209,26 @@ fn storage(task: Ptr, init: *mut Label, flags: u64) -> Option<&'static mut Label
     unsafe { value.cast::<Label>().as_mut() }
 }
 
-/// The subject of an event by the current task.
+/// The subject of an event by the current task, written where it stands: a whole one would lie on the stack first.
 #[inline(always)]
 pub fn describe(subject: &mut Subject, label: &Label) {
-    *subject = described(label, uid());
+    // SAFETY: these helpers take nothing.
+    let (ids, cgroup_id) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_cgroup_id()) };
+    subject.instance = label.instance;
+    subject.exec_id = label.exec_id;
+    subject.parent_exec_id = label.parent_exec_id;
+    subject.cgroup_id = cgroup_id;
+    subject.pid = (ids >> 32) as u32;
+    subject.tid = ids as u32;
+    subject.uid = uid();
+    subject.loginuid = current_loginuid();
+    subject.agent = label.agent;
+    subject.role = label.role;
+    subject.evidence = label.evidence;
+    subject.origin = label.origin;
+    subject._pad = 0;
+    subject._pad2 = 0;
+    subject.comm = bytemuck::cast(name());
 }
 
 /// The same, of an event that is put together as a whole.

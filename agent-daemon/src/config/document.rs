@@ -83,6 +83,9 @@ pub struct RoleSpec {
     pub description: Option<String>,
     pub mode: Mode,
     pub network: Network,
+    /// What becomes of asking for names; without it every name may be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Names>,
 }
 
 vocabulary! {
@@ -141,6 +144,32 @@ pub struct Network {
     #[serde(skip)]
     #[schemars(skip)]
     pub unfinished: Vec<Spanned<String>>,
+}
+
+/// Which host names agents of the role may ask resolvers for.
+///
+/// A name that a rule of `network` allows may be asked for; one that such a rule refuses may not, where it is as specific.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Names {
+    /// What becomes of a question for a name that the role does not name, and of what cannot be read as a question.
+    pub default: Answer,
+    /// Names that may be asked for, or may not, beside those of `network`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<NameRule>,
+}
+
+/// One rule on asking.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NameRule {
+    /// A host name, or `*.` and a name for all below it.
+    pub name: Spanned<String>,
+    pub verdict: Answer,
+    /// Where the rule stands.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub place: Option<Place>,
 }
 
 /// Defaults of single kinds of socket. Those left out follow `network.default`, but for `netlink` (allow) and

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{
     document::{
         AgentDocument, AgentKind, AgentSpec, Answer, ApiVersion, Defaults, MatchSpec, Metadata, Mode,
-        Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned,
+        NameRule, Names, Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned,
     },
     fields::{self, Fields},
     problem::{Problem, Problems, quoted},
@@ -154,8 +154,28 @@ fn role_spec(node: &Node, problems: &mut Problems) -> Option<RoleSpec> {
         fields::word(node, "mode", &words, problems)
     });
     let network = fields.need("network").and_then(|node| network(node, problems));
+    let names = fields.get("names").and_then(|node| names(node, problems));
     fields.finish(problems);
-    Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network? })
+    Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network?, names })
+}
+
+fn names(node: &Node, problems: &mut Problems) -> Option<Names> {
+    let mut fields = Fields::of(node, "names", problems)?;
+    let default = fields.need("default").and_then(|node| answer(node, "default", problems));
+    let items = fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems));
+    let rules = items.iter().filter_map(|item| name_rule(item, problems)).collect();
+    fields.finish(problems);
+    Some(Names { default: default.unwrap_or(Answer::Deny), rules })
+}
+
+fn name_rule(node: &Node, problems: &mut Problems) -> Option<NameRule> {
+    let mut fields = Fields::of(node, "a rule on names", problems)?;
+    let name = fields.need("name").and_then(|node| {
+        Some(Spanned { value: fields::text(node, "name", problems)?, place: node.place.clone() })
+    });
+    let verdict = fields.need("verdict").and_then(|node| answer(node, "verdict", problems));
+    fields.finish(problems);
+    Some(NameRule { name: name?, verdict: verdict?, place: Some(node.place.clone()) })
 }
 
 fn network(node: &Node, problems: &mut Problems) -> Option<Network> {

@@ -36,6 +36,9 @@ pub struct Network {
     pub address: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u32>,
+    /// The name that the instance was last answered this address for (`dns_answer`); other names may have it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
     /// Vsock context id or netlink port id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cid: Option<u32>,

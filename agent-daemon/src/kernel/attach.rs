@@ -53,6 +53,7 @@ const NAMES: &[&str] = &["names_egress", "names_ingress"];
 const MAPS: &[&str] = &[
     "ADDRESSES",
     "AGENT_SERVERS",
+    "ASKERS",
     "BASENAMES",
     "CGROUPS",
     "CGROUP_NAMES",

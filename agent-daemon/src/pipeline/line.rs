@@ -5,8 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 use super::host;
 use crate::{
     config::Record,
-    event::{Event, Name, handed_off, mask::Masks, word::Time},
-    identity::lineage::{Lineage, Names},
+    event::{Event, Kind, Name, handed_off, mask::Masks, word::Time},
+    identity::{
+        channel::Channels,
+        lineage::{Lineage, Names},
+    },
     kernel::hooks::{self, Head, Reading, Undecodable},
     record::{
         Recorder,
@@ -22,6 +25,7 @@ pub struct Line {
     pub masks: Masks,
     pub names: Arc<Names>,
     pub lineage: Lineage,
+    pub channels: Channels,
     pub recorder: Recorder,
     /// Addresses of this host: a connect to them leads to somebody here.
     pub own_addresses: Vec<IpAddr>,
@@ -56,10 +60,19 @@ impl Line {
         self.lineage.attribute(&mut event, &self.names);
         self.recorder.metrics.judged(&event);
         self.trace_hand_off(&mut event);
+        let channel = self.channels.observe(&event);
+        if let (Some(subject), true) = (&event.subject, event.exit.is_some_and(|exit| exit.instance_ended)) {
+            subject.instance.inspect(|ended| self.channels.forget(*ended));
+        }
         match wanted {
             Wanted::Yes { .. } => self.tell(&mut event),
             Wanted::IfItTouchesAnAgent if event.touches_an_agent() => self.tell(&mut event),
             Wanted::IfItTouchesAnAgent | Wanted::ToLearn | Wanted::No => {}
+        }
+        if let Some(channel) = channel {
+            let Event { time, subject, .. } = event;
+            let channel = Some(Box::new(channel));
+            self.tell(&mut Event { kind: Kind::DnsChannel, time, subject, channel, ..Event::default() });
         }
         Ok(())
     }

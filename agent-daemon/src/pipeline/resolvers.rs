@@ -54,7 +54,7 @@ pub fn believe(kernel: &mut Kernel, servers: &BTreeSet<IpAddr>) -> bool {
 impl Pipeline {
     /// Takes out of the kernel side's table what has expired.
     pub(super) fn forget_names(&mut self) {
-        if let Err(error) = self.kernel.forget_names(!self.in_force.table.by_name.is_empty()) {
+        if let Err(error) = self.kernel.forget_names(self.in_force.table.reads_names()) {
             warn!(error = format!("{error:#}"), "names that have expired cannot be taken out");
         }
     }

@@ -112,6 +112,7 @@ spec:
     defaults:
       { unix: deny, netlink: deny, vsock: deny, raw: deny, packet: deny, protocol: deny, family: deny, routing: deny }
     rules: [ { to: "*", protocol: tcp, verdict: allow } ]
+  names: { default: deny, rules: [ { name: a.example.com, verdict: allow } ] }
 ---
 apiVersion: chaperone/v1
 kind: Daemon

@@ -1,14 +1,15 @@
 //! A tiny name server, good or lying: what the cases' resolver is.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-/// Answers questions for addresses over UDP until it is killed.
+/// Answers questions for addresses over UDP and TCP until it is killed.
 ///
 /// A name's first label says what comes: `N-a-b-c-d` is address a.b.c.d, `cN-a-b-c-d` the same by way of another name.
 /// All else gets an address of 127.77.0.0/16 that follows from the name. Types other than A get an empty answer.
@@ -35,23 +36,57 @@ enum Lie {
     Question,
     /// Cut behind the header
     Cut,
+    /// None: the answer is said to be too long for a datagram, and comes over TCP
+    Short,
 }
 
 impl Dns {
     pub fn run(&self) -> Result<ExitCode> {
         let socket = UdpSocket::bind(self.listen).with_context(|| format!("listen on {}", self.listen))?;
+        let streams = TcpListener::bind(self.listen).with_context(|| format!("listen on {}", self.listen))?;
         println!("listening");
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.serve_streams(&streams));
+            self.serve(&socket)
+        })
+    }
+
+    /// Each connection by itself: one whose question was dropped on its way is never closed.
+    fn serve_streams(&self, streams: &TcpListener) {
+        std::thread::scope(|scope| {
+            for stream in streams.incoming().flatten() {
+                scope.spawn(|| self.serve_stream(stream));
+            }
+        });
+    }
+
+    /// One question after the other, each with its length before it; an answer goes out in one piece.
+    fn serve_stream(&self, mut stream: TcpStream) {
+        let mut length = [0; 2];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut asked = vec![0; usize::from(u16::from_be_bytes(length))];
+            if stream.read_exact(&mut asked).is_err() {
+                return;
+            }
+            for answer in self.answers(&asked, false) {
+                let framed = [&(answer.len() as u16).to_be_bytes(), &answer[..]].concat();
+                drop(stream.write_all(&framed));
+            }
+        }
+    }
+
+    fn serve(&self, socket: &UdpSocket) -> Result<ExitCode> {
         let mut buffer = [0; 2048];
         loop {
             let (bytes, from) = socket.recv_from(&mut buffer).context("receive a question")?;
-            for answer in self.answers(&buffer[..bytes]) {
+            for answer in self.answers(&buffer[..bytes], true) {
                 // Who asked may be gone.
                 drop(socket.send_to(&answer, from));
             }
         }
     }
 
-    fn answers(&self, asked: &[u8]) -> Vec<Vec<u8>> {
+    fn answers(&self, asked: &[u8], datagram: bool) -> Vec<Vec<u8>> {
         let Some((name, end)) = name(asked) else { return Vec::new() };
         let kind = u16::from_be_bytes([asked[end], asked[end + 1]]);
         let (chain, address) = address_of(&name);
@@ -82,6 +117,13 @@ impl Dns {
                 answer[13] ^= 1;
                 vec![answer]
             }
+            Some(Lie::Short) if datagram => {
+                answer[2] |= 2;
+                answer[7] = 0;
+                answer.truncate(end + 4);
+                vec![answer]
+            }
+            Some(Lie::Short) => vec![answer],
             Some(Lie::Cut) => vec![answer[..answer.len() - 3].to_vec()],
         }
     }

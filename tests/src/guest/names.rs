@@ -1,6 +1,7 @@
 //! The names family: what the role names by its name is reached at the first packet, what it does not name is not, and
 //! no lie about a name is believed.
 
+mod asked;
 mod needed;
 
 use std::{
@@ -22,6 +23,8 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_that_the_role_names_are_reached_at_the_first_packet", reached),
     case("names_wildcards_chains_ports_and_denied_prefixes_hold", held),
     case("names_of_liars_are_not_believed_and_each_is_counted", lies),
+    case("names_are_asked_for_as_the_role_says", asked::as_the_role_says),
+    case("names_of_answers_over_tcp_are_believed", asked::over_tcp),
     case("names_expire_and_outlive_the_daemon", expire),
     case("names_are_learnt_only_while_a_role_names_a_host", needed::attached),
     case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),

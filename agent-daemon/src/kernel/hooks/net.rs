@@ -61,7 +61,7 @@ fn kept_name<'a>(raw: &'a Unix, event: &mut Event) -> &'a [u8] {
     &raw.name
 }
 
-fn judged(raw: &Judgement, event: &mut Event) {
+pub(super) fn judged(raw: &Judgement, event: &mut Event) {
     let source = Word::<Source>::from_raw(raw.source);
     event.verdict = Some(Word::<Verdict>::from_raw(raw.verdict));
     event.decision = Some(Decision {
@@ -95,16 +95,22 @@ fn network(target: &Target, op: u8, socket: u64) -> Network {
         address: addressed.then(|| address(target.address)),
         port: port.then_some(target.port),
         cid: (target.cid != 0).then_some(target.cid),
-        socket: (socket != 0).then(|| {
-            let mut digits = [0; 16];
-            hex(socket, &mut digits);
-            std::str::from_utf8(&digits).unwrap_or_default().into()
-        }),
+        name: None,
+        socket: cookie(socket),
     }
 }
 
+/// A socket's cookie as text.
+pub(super) fn cookie(socket: u64) -> Option<Box<str>> {
+    (socket != 0).then(|| {
+        let mut digits = [0; 16];
+        hex(socket, &mut digits);
+        std::str::from_utf8(&digits).unwrap_or_default().into()
+    })
+}
+
 /// The address as it goes over the wire: v4-mapped is IPv4.
-fn address(bytes: [u8; 16]) -> IpAddr {
+pub(super) fn address(bytes: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(bytes).to_canonical()
 }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     emit, enforce,
-    hooks::names::server,
+    hooks::names::{asker, server},
     kernel::{self, Ptr, offset},
     maps::{SEEDS, TASKS},
     rules, subject,
@@ -110,6 +110,8 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
     if label.instance != 0 {
         // SAFETY: as above.
         unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+        // SAFETY: as above.
+        unsafe { asker::mark_at_cgroup(label, ctx.sock_addr, port) };
     }
     judge(ctx, label, family::INET, kind, protocol, address::mapped(address), port, op)
 }
@@ -135,6 +137,8 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
     if label.instance != 0 {
         // SAFETY: as above.
         unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+        // SAFETY: as above.
+        unsafe { asker::mark_at_cgroup(label, ctx.sock_addr, port) };
     }
     let address = [0, 2].map(|at| u64::from(words[at]) | u64::from(words[at + 1]) << 32);
     judge(ctx, label, family::INET6, kind, protocol, address, port, op)

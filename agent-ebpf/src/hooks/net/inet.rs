@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     enforce,
-    hooks::names::server,
+    hooks::names::{asker, server},
     kernel::{self, Ptr, offset},
     rules, subject,
 };
@@ -86,6 +86,7 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
         return enforce::pass(previous);
     }
     server::mark(label, sk);
+    asker::mark_connected(label, sk);
     let msg: Ptr = ctx.arg::<*const u8>(1);
     let name: Ptr = kernel::load(msg, offset!(msg_name));
     let refused = routing::control_messages(label, sk, msg);
@@ -131,6 +132,7 @@ fn judge(label: &Label, uid: u32, sk: Ptr, head: Option<u64>, address: Ptr, byte
             }
             if let Meaning::To(address, port) = meaning {
                 (target.address, target.port) = (address, u32::from(port));
+                asker::mark(label, sk, port);
             }
             target.cookie = kernel::load(sk, offset!(sock_cookie));
             tell = matches!(op, Op::Connect) || outside || {
