@@ -15,8 +15,14 @@ pub const STEPS_MAX: u32 = DNS_STEPS_MAX;
 /// Record types that carry addresses, and the one that leads to another name.
 pub const A: u32 = 1;
 pub const AAAA: u32 = 28;
+/// Service bindings, whose hints are addresses of the name (RFC 9460).
+pub const SVCB: u32 = 64;
+pub const HTTPS: u32 = 65;
 const CNAME: u32 = 5;
 const IN: u32 = 1;
+/// Keys of a service binding's parameters.
+const IPV4_HINT: u32 = 4;
+const IPV6_HINT: u32 = 6;
 
 /// What a message is read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +96,10 @@ pub struct Message {
     equal: u32,
     records: u32,
     ttl_s: u32,
+    /// Of a service binding: where its data ends, how long its hints may be kept, bytes of one hint.
+    end: u32,
+    hint_ttl_s: u32,
+    hint_bytes: u32,
 }
 
 /// Phases of reading: all that is not one of them has ended.
@@ -103,6 +113,9 @@ mod phase {
     pub const COMPARE_BYTE: u32 = 6;
     pub const SKIP: u32 = 7;
     pub const BODY: u32 = 8;
+    pub const TARGET: u32 = 9;
+    pub const PARAMETER: u32 = 10;
+    pub const HINT: u32 = 11;
 }
 
 const HEADER_BYTES: u32 = 12;
@@ -157,6 +170,9 @@ impl Message {
             phase::COMPARE_BYTE => self.compare_byte(),
             phase::SKIP => self.skip(),
             phase::BODY => self.body(),
+            phase::TARGET => self.target(),
+            phase::PARAMETER => self.parameter(),
+            phase::HINT => self.hint(),
             _ => return false,
         }
         self.phase > phase::MALFORMED
@@ -244,7 +260,7 @@ impl Message {
         }
         self.kind = self.word(at);
         self.at = at + 4;
-        let more = self.answer != 0 && (self.kind == A || self.kind == AAAA);
+        let more = self.answer != 0 && gives_addresses(self.kind);
         self.phase = if more { phase::RECORD } else { phase::READ };
     }
 
@@ -369,23 +385,88 @@ impl Message {
             self.ttl_s = ttl_s;
             self.current = data;
         } else if kind == self.kind {
-            if bytes == if kind == A { 4 } else { 16 } {
-                self.give(data, ttl_s);
+            if kind == SVCB || kind == HTTPS {
+                self.binding(data, ttl_s);
+            } else if bytes == if kind == A { 4 } else { 16 } {
+                self.give(data, ttl_s, kind == A);
             } else {
                 self.phase = phase::MALFORMED;
             }
         }
     }
 
+    /// Priority, target and parameters. An alias (priority 0) has none that count.
     #[inline(always)]
-    fn give(&mut self, data: u32, ttl_s: u32) {
+    fn binding(&mut self, data: u32, ttl_s: u32) {
+        if data + 3 > self.at {
+            self.phase = phase::MALFORMED;
+            return;
+        }
+        if self.word(data) != 0 {
+            (self.owner, self.end, self.hint_ttl_s) = (data + 2, self.at, ttl_s);
+            self.phase = phase::TARGET;
+        }
+    }
+
+    /// One label of the target, which is written out.
+    #[inline(always)]
+    fn target(&mut self) {
+        let length = self.byte(self.owner);
+        if self.owner >= self.end || length > LABEL_BYTES_MAX {
+            self.phase = phase::MALFORMED;
+            return;
+        }
+        self.owner += 1 + length;
+        if length == 0 {
+            self.phase = phase::PARAMETER;
+        }
+    }
+
+    #[inline(always)]
+    fn parameter(&mut self) {
+        let at = self.owner;
+        if at >= self.end {
+            self.phase = if at == self.end { phase::RECORD } else { phase::MALFORMED };
+            return;
+        }
+        let (key, bytes) = (self.word(at), self.word(at + 2));
+        self.phase = phase::MALFORMED;
+        if at + 4 + bytes > self.end {
+            return;
+        }
+        self.owner = at + 4;
+        if key != IPV4_HINT && key != IPV6_HINT {
+            self.owner = at + 4 + bytes;
+            self.phase = phase::PARAMETER;
+            return;
+        }
+        self.hint_bytes = if key == IPV4_HINT { 4 } else { 16 };
+        if bytes & (self.hint_bytes - 1) == 0 {
+            self.left = bytes;
+            self.phase = phase::HINT;
+        }
+    }
+
+    #[inline(always)]
+    fn hint(&mut self) {
+        if self.left == 0 {
+            self.phase = phase::PARAMETER;
+            return;
+        }
+        self.give(self.owner, self.hint_ttl_s, self.hint_bytes == 4);
+        self.owner += self.hint_bytes;
+        self.left -= self.hint_bytes;
+    }
+
+    #[inline(always)]
+    fn give(&mut self, data: u32, ttl_s: u32, v4: bool) {
         let slot = self.answers_used;
         if slot as usize >= DNS_ANSWERS_MAX {
             self.answers_cut += 1;
             return;
         }
         let mut address = [0u8; 16];
-        if self.kind == A {
+        if v4 {
             (address[10], address[11]) = (0xff, 0xff);
             for (at, byte) in address[12..].iter_mut().enumerate() {
                 *byte = self.byte(data + at as u32) as u8;
@@ -408,6 +489,13 @@ impl Message {
     fn word(&self, at: u32) -> u32 {
         self.byte(at) << 8 | self.byte(at + 1)
     }
+}
+
+/// Whether answers of this type give the name that was asked for addresses.
+#[must_use]
+#[inline(always)]
+pub const fn gives_addresses(kind: u32) -> bool {
+    kind == A || kind == AAAA || kind == SVCB || kind == HTTPS
 }
 
 #[inline(always)]

@@ -51,13 +51,16 @@ pub struct Group {
     pub patterns: [u64; PATTERNS_PER_NAME],
     /// CLOCK_BOOTTIME; 0 for a group that was never used, [`CLAIMED`] while one is being written.
     pub expires_ns: u64,
-    /// When an answer first said so.
+    /// When an answer first said so; [`FOR_GOOD`] where the host's own file does.
     pub since_ns: u64,
 }
 const _: () = assert!(size_of::<Group>() == 64);
 
 /// [`Group::expires_ns`] while somebody writes it: neither in force nor free.
 pub const CLAIMED: u64 = u64::MAX;
+
+/// [`Group::since_ns`] of what `/etc/hosts` says, which counts until it says otherwise.
+pub const FOR_GOOD: u64 = 0;
 
 impl Group {
     /// Whether it counts at that time.

@@ -25,7 +25,7 @@ use crate::{
     },
     kernel::{self, Kernel, Leftover},
     pipeline::{
-        self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host,
+        self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host, hosts,
         in_force::InForce, resolvers,
     },
     policy::{self, table::Table},
@@ -128,6 +128,9 @@ fn put_in_force(
     table: &Table,
 ) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
+    if table.reads_names() {
+        hosts::honour(&mut kernel, table, &hosts::read());
+    }
     kernel.apply(table, registry).context("put the configuration in force")?;
     if table.reads_names() {
         resolvers::believe(&mut kernel, &resolvers::configured());
@@ -179,6 +182,7 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
         names: in_force.names.clone(),
         lineage: Lineage::default(),
         channels: Channels::default(),
+        due: Vec::new(),
         recorder: Recorder::new(Some(file)),
         own_addresses: host::addresses(),
     };

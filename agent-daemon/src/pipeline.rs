@@ -4,6 +4,7 @@ mod answer;
 pub mod bounds;
 mod guarantees;
 pub mod host;
+pub mod hosts;
 pub mod in_force;
 mod line;
 mod loss;
@@ -12,7 +13,7 @@ pub mod resolvers;
 mod tell;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -36,7 +37,7 @@ use crate::{
     event::{Event, Kind},
     identity::registry::Agent,
     kernel::{Counters, Kernel, KernelMode, Ring},
-    policy,
+    policy::{self, host::HostName},
 };
 
 /// Everything the daemon knows and may change, owned by one task.
@@ -53,6 +54,8 @@ pub struct Pipeline {
     started: std::time::SystemTime,
     /// As they were told to the kernel side.
     resolvers: BTreeSet<IpAddr>,
+    /// As it was told to the kernel side, with the rules in force then.
+    hosts: Option<BTreeMap<IpAddr, BTreeSet<HostName>>>,
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
@@ -96,6 +99,7 @@ impl Pipeline {
             watched,
             started,
             resolvers: BTreeSet::new(),
+            hosts: None,
             ticks: 0,
             rejected: None,
             by_half: false,
@@ -159,6 +163,7 @@ impl Pipeline {
         self.line.recorder.flush();
         // Written, or counted as not written. Until here the next daemon would read them again.
         events.release();
+        self.line.tell_due();
         taken
     }
 
@@ -196,6 +201,7 @@ impl Pipeline {
         if self.in_force.table.reads_names() {
             self.follow_resolvers();
         }
+        self.follow_hosts();
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
@@ -244,7 +250,10 @@ impl Pipeline {
                 }
                 if table.reads_names() {
                     self.follow_resolvers();
+                    // Before the rules, so that a name of the file holds from the first moment on.
+                    hosts::honour(&mut self.kernel, &table, &hosts::read());
                 }
+                self.hosts = None;
                 if let Err(error) = self.kernel.apply(&table, &registry) {
                     let former = self.restore();
                     self.reject(trigger, vec![format!("{error:#}; {former}").into()]);

@@ -43,6 +43,7 @@ fn line(file: Option<File>) -> Line {
         names: names.into(),
         lineage: Lineage::default(),
         channels: Channels::default(),
+        due: Vec::new(),
         recorder: Recorder::new(file),
         own_addresses: vec!["192.0.2.50".parse().unwrap()],
     }

@@ -26,6 +26,9 @@ pub struct Line {
     pub names: Arc<Names>,
     pub lineage: Lineage,
     pub channels: Channels,
+    /// What followed from the records of a batch, to be told behind it: a record is one line at most, so that who finds
+    /// half a batch written knows which records the rest is.
+    pub due: Vec<Event>,
     pub recorder: Recorder,
     /// Addresses of this host: a connect to them leads to somebody here.
     pub own_addresses: Vec<IpAddr>,
@@ -72,7 +75,7 @@ impl Line {
         if let Some(channel) = channel {
             let Event { time, subject, .. } = event;
             let channel = Some(Box::new(channel));
-            self.tell(&mut Event { kind: Kind::DnsChannel, time, subject, channel, ..Event::default() });
+            self.due.push(Event { kind: Kind::DnsChannel, time, subject, channel, ..Event::default() });
         }
         Ok(())
     }
@@ -82,6 +85,14 @@ impl Line {
         let endpoint = event.network.as_ref().and_then(|n| n.address.zip(n.port));
         if let Some((address, port)) = endpoint.filter(|_| inside) {
             event.handed_off = handed_off::by_endpoint(address, port, &self.own_addresses).map(Name::from);
+        }
+    }
+
+    /// Records what followed from a batch; call when the batch is written and given back.
+    pub fn tell_due(&mut self) {
+        for mut event in std::mem::take(&mut self.due) {
+            self.tell(&mut event);
+            self.recorder.flush();
         }
     }
 

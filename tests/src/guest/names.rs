@@ -25,6 +25,7 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_of_liars_are_not_believed_and_each_is_counted", lies),
     case("names_are_asked_for_as_the_role_says", asked::as_the_role_says),
     case("names_of_answers_over_tcp_are_believed", asked::over_tcp),
+    case("names_of_the_hosts_file_hold_as_it_stands", asked::by_file),
     case("names_expire_and_outlive_the_daemon", expire),
     case("names_are_learnt_only_while_a_role_names_a_host", needed::attached),
     case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),

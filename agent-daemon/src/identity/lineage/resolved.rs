@@ -14,6 +14,8 @@ pub struct Resolved {
     names: BTreeMap<(u64, IpAddr), Name>,
     /// The oldest first; some may have gone.
     order: VecDeque<(u64, IpAddr)>,
+    /// What the host's own file says, where no answer does.
+    of_file: BTreeMap<IpAddr, Name>,
 }
 
 impl Resolved {
@@ -33,7 +35,12 @@ impl Resolved {
     /// The name by which an instance knows an address.
     #[must_use]
     pub fn name(&self, instance: InstanceId, address: IpAddr) -> Option<&Name> {
-        self.names.get(&(instance.0, address))
+        self.names.get(&(instance.0, address)).or_else(|| self.of_file.get(&address))
+    }
+
+    /// Replaces what the host's own file says.
+    pub fn set_static(&mut self, names: BTreeMap<IpAddr, Name>) {
+        self.of_file = names;
     }
 
     /// Forgets an instance that has ended.
@@ -63,8 +70,10 @@ mod tests {
         resolved.insert(other, address(1), &Name::from("c.example"));
         assert_eq!(resolved.name(one, address(1)).map(|name| &**name), Some("b.example"));
         assert_eq!(resolved.name(one, address(2)), None);
+        resolved.set_static(BTreeMap::from([(address(1), Name::from("file.example"))]));
+        assert_eq!(resolved.name(one, address(1)).map(|name| &**name), Some("b.example"));
         resolved.forget(one);
-        assert_eq!(resolved.name(one, address(1)), None);
+        assert_eq!(resolved.name(one, address(1)).map(|name| &**name), Some("file.example"));
         assert_eq!(resolved.name(other, address(1)).map(|name| &**name), Some("c.example"));
     }
 

@@ -1,7 +1,7 @@
 //! Questions: an agent's is judged, and what a configured resolver is asked is noted, so that only its answer counts.
 
 use agent_common::{
-    dns::{A, AAAA, Expect, Outcome},
+    dns::{Expect, Outcome, gives_addresses},
     name::QuestionKey,
 };
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY};
@@ -47,7 +47,7 @@ pub(super) fn leaves(skb: *mut __sk_buff, work: &mut Work) -> bool {
         return true;
     }
     let kind = work.message.kind;
-    if configured != 0 && read && (kind == A || kind == AAAA) {
+    if configured != 0 && read && gives_addresses(kind) {
         note(skb, work, kind);
     }
     false

@@ -1,5 +1,7 @@
 //! Asking is an act of its own: told, judged by the role, and what was answered is told with the connect that follows.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 
 use super::{RULES, Stage};
@@ -168,3 +170,44 @@ pub fn over_tcp(shared: &mut Shared) -> Result<Outcome> {
     ensure!(stage.counter(counter)? >= 20 && stage.counter("name_answers_truncated")? >= 20, "not counted");
     Ok(Outcome::Held)
 }
+
+/// `/etc/hosts` gives names that no resolver is asked for, and takes them again.
+pub fn by_file(shared: &mut Shared) -> Result<Outcome> {
+    let before = fs::read_to_string(FILE).unwrap_or_default();
+    let held = with_file(shared, &before);
+    fs::write(FILE, before)?;
+    held.map(|()| Outcome::Held)
+}
+
+fn with_file(shared: &Shared, before: &str) -> Result<()> {
+    let write = |lines: &str| fs::write(FILE, format!("{before}\n{lines}"));
+    write("127.53.0.1 api.example.test\n127.99.0.5 in.erp.example.test\n127.53.0.2 other.test\n")?;
+    let mut stage = Stage::set(shared, true)?;
+    let got =
+        stage.bot("print(connect('api.example.test'), connect('127.53.0.1', 10), connect('other.test'))")?;
+    ensure!(got == "passed refused refused", "at the start: {got}");
+    // A denied prefix goes before every name, whoever says it.
+    let got = stage.bot("print(connect('in.erp.example.test'))")?;
+    ensure!(got == "refused", "in a denied prefix: {got}");
+    let shown = stage.daemon.cli(&["names"])?;
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    ensure!(text.contains("127.53.0.1") && text.contains("/etc/hosts"), "names shows {text}");
+    let told = stage.daemon.wait(0, "a connect by the file's name", |e| {
+        e["kind"] == "net_connect" && e["network"]["address"] == "127.53.0.1" && e["verdict"] == "allow"
+    })?;
+    ensure!(told["network"]["name"] == "api.example.test", "{told}");
+    write("127.53.0.3 api.example.test\n")?;
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let got = stage.bot("print(connect('api.example.test'), connect('127.53.0.1'))")?;
+    ensure!(got == "passed refused", "after a change of the file: {got}");
+    stage.daemon.crash()?;
+    let got = stage.bot("print(connect('api.example.test'))")?;
+    ensure!(got == "passed", "without the daemon: {got}");
+    write("")?;
+    stage.daemon.restart(&[])?;
+    let got = stage.bot("print(connect('127.53.0.3'), connect('h-127-53-0-3.erp.example.test'))")?;
+    ensure!(got == "refused passed", "gone from the file: {got}");
+    Ok(())
+}
+
+const FILE: &str = "/etc/hosts";
