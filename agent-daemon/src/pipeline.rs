@@ -13,7 +13,7 @@ pub mod resolvers;
 mod tell;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -37,7 +37,7 @@ use crate::{
     event::{Event, Kind},
     identity::registry::Agent,
     kernel::{Counters, Kernel, KernelMode, Ring},
-    policy::{self, host::HostName},
+    policy,
 };
 
 /// Everything the daemon knows and may change, owned by one task.
@@ -54,8 +54,8 @@ pub struct Pipeline {
     started: std::time::SystemTime,
     /// As they were told to the kernel side.
     resolvers: BTreeSet<IpAddr>,
-    /// As it was told to the kernel side, with the rules in force then.
-    hosts: Option<BTreeMap<IpAddr, BTreeSet<HostName>>>,
+    /// The file of static names as it was told to the kernel side, with the rules in force then.
+    hosts: Option<hosts::Stamp>,
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
@@ -117,6 +117,8 @@ impl Pipeline {
     /// # Errors
     /// When the kernel side's events cannot be read any more: another start is what can help.
     pub async fn run(&mut self, mut inputs: Inputs) -> Result<()> {
+        // Told to the kernel side already; from here on events have these names.
+        self.follow_hosts();
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest = std::pin::pin!(sleep_until(Instant::now()));

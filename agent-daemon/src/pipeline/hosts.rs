@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::IpAddr,
+    os::unix::fs::MetadataExt as _,
 };
 
 use tracing::warn;
@@ -60,18 +61,33 @@ pub fn honour(kernel: &mut Kernel, table: &Table, hosts: &BTreeMap<IpAddr, BTree
     }
 }
 
+/// By what a change of the file is seen without reading it: file, length, last change in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp([i128; 4]);
+
+/// Nothing where there is no file.
+fn stamp() -> Stamp {
+    fs::metadata(FILE).map_or(Stamp::default(), |file| {
+        let changed = i128::from(file.ctime()) * 1_000_000_000 + i128::from(file.ctime_nsec());
+        Stamp([file.dev().into(), file.ino().into(), file.len().into(), changed])
+    })
+}
+
 impl Pipeline {
     /// Looks whether the file has changed, or what rules name; while no role names a host, it says nothing.
     pub(super) fn follow_hosts(&mut self) {
-        let now = if self.in_force.table.reads_names() { read() } else { BTreeMap::new() };
+        let reads = self.in_force.table.reads_names();
+        let now = if reads { stamp() } else { Stamp::default() };
         // What could not be told is told again when something changes, and not each second.
-        if self.hosts.as_ref() != Some(&now) {
-            honour(&mut self.kernel, &self.in_force.table, &now);
-            let first = |names: &BTreeSet<HostName>| names.first().map(|name| Name::from(name.as_str()));
-            let named = now.iter().filter_map(|(address, names)| Some((*address, first(names)?)));
-            self.line.lineage.resolved.set_static(named.collect());
-            self.hosts = Some(now);
+        if self.hosts == Some(now) {
+            return;
         }
+        let hosts = if reads { read() } else { BTreeMap::new() };
+        honour(&mut self.kernel, &self.in_force.table, &hosts);
+        let first = |names: &BTreeSet<HostName>| names.first().map(|name| Name::from(name.as_str()));
+        let named = hosts.iter().filter_map(|(address, names)| Some((*address, first(names)?)));
+        self.line.lineage.resolved.set_static(named.collect());
+        self.hosts = Some(now);
     }
 }
 
