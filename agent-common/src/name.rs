@@ -35,12 +35,15 @@ pub const ASKING: u8 = 0;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct AddressKey {
-    /// The namespace's cookie, which no other one ever has.
+    /// The namespace's cookie, which no other one ever has; [`EVERYWHERE`].
     pub netns: u64,
     /// IPv6, or IPv4 as v4-mapped.
     pub address: [u8; 16],
 }
 const _: () = assert!(size_of::<AddressKey>() == 24);
+
+/// [`AddressKey::netns`] of resolvers that the settings name: no namespace has this cookie.
+pub const EVERYWHERE: u64 = 0;
 
 /// The patterns that one name met, the most specific first. Names that met the same share a group: to a verdict they
 /// are the same.

@@ -112,7 +112,7 @@ impl Kernel {
             instances: raw::Hash::take(maps, "INSTANCES")?,
             seeds: raw::Hash::take(maps, "SEEDS")?,
             runs: raw::Hash::take(maps, "RUNS")?,
-            names: names::Names::take(maps)?,
+            names: names::Names::take(maps, &config.resolvers)?,
             record: raw::Slots::take(maps, "RECORD")?,
             submitted: raw::Counts::take(maps, "SUBMITTED")?,
             lost: raw::Counts::take(maps, "LOST")?,

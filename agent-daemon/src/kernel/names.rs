@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use agent_common::name::{AddressKey, CLAIMED, FOR_GOOD, Group, Known};
+use agent_common::name::{AddressKey, CLAIMED, EVERYWHERE, FOR_GOOD, Group, Known};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
@@ -19,21 +19,26 @@ use crate::policy::{address::address_bytes, host::HostName};
 pub struct Names {
     addresses: Hash<AddressKey, Known>,
     netns: u64,
+    /// Resolvers that the settings name.
+    everywhere: Vec<IpAddr>,
     /// Whether the last look found no address: a look walks the whole table, as large as it may become.
     empty: bool,
 }
 
 impl Names {
-    pub(super) fn take(maps: &mut Maps<'_>) -> Result<Self> {
-        Ok(Self { addresses: Hash::take(maps, "ADDRESSES")?, netns: own_netns()?, empty: false })
+    pub(super) fn take(maps: &mut Maps<'_>, everywhere: &[IpAddr]) -> Result<Self> {
+        let addresses = Hash::take(maps, "ADDRESSES")?;
+        Ok(Self { addresses, netns: own_netns()?, everywhere: everywhere.to_vec(), empty: false })
     }
 }
 
 impl Kernel {
-    /// Makes these the servers whose answers count in the daemon's own network namespace, the host's.
+    /// Makes these the servers whose answers count in the daemon's own network namespace, the host's, beside those of the
+    /// settings, whose answers count in each.
     pub fn resolve_by(&mut self, servers: &BTreeSet<IpAddr>) -> Result<()> {
-        let netns = self.names.netns;
-        self.tables.resolve_by(netns, servers)
+        let key = |netns| move |server: &IpAddr| AddressKey { netns, address: address_bytes(*server) };
+        let everywhere = self.names.everywhere.iter().map(key(EVERYWHERE));
+        self.tables.resolve_by(&servers.iter().map(key(self.names.netns)).chain(everywhere).collect())
     }
 
     /// Addresses that are known by a name, and the time on their clock.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     path::PathBuf,
 };
 
@@ -20,10 +19,7 @@ use crate::{
         patterns::Steps,
         registry::Registry,
     },
-    policy::{
-        address::address_bytes,
-        table::{Diff, Names, Table},
-    },
+    policy::table::{Diff, Names, Table},
 };
 
 /// The maps that this file writes.
@@ -238,9 +234,7 @@ impl Tables {
     }
 
     /// Makes these the servers whose answers count: the new ones before the old ones go.
-    pub fn resolve_by(&mut self, netns: u64, servers: &BTreeSet<IpAddr>) -> Result<()> {
-        let keys: BTreeSet<AddressKey> =
-            servers.iter().map(|server| AddressKey { netns, address: address_bytes(*server) }).collect();
+    pub fn resolve_by(&mut self, keys: &BTreeSet<AddressKey>) -> Result<()> {
         let put = keys.iter().try_for_each(|key| self.resolvers.put(*key, 1));
         // Those that are not configured any more go in any case.
         for (key, _) in self.resolvers.entries() {

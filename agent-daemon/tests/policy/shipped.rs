@@ -130,6 +130,7 @@ spec:
     system: { processes: true, network: true, argv: true }
   login_programs: [ /l ]
   catalogue: off
+  resolvers: [ 192.0.2.53 ]
   mask_words: [ pin ]
 "#;
 

@@ -16,7 +16,7 @@ pub mod server;
 mod told;
 pub mod work;
 
-use agent_common::event::Counter;
+use agent_common::{event::Counter, name::EVERYWHERE};
 use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
 
 use self::{
@@ -26,6 +26,8 @@ use self::{
 use crate::{
     emit,
     kernel::{self, Ptr},
+    maps::RESOLVERS,
+    path::opaque,
 };
 
 /// The answers of a cgroup hook.
@@ -85,6 +87,23 @@ fn each(skb: *mut __sk_buff, packet: Packet, take: fn(*mut __sk_buff, &mut Work)
     }
     work::release(work);
     Some(if refused { DROP } else { PASS })
+}
+
+/// Whether the server is one that its network namespace is configured for, or the settings name; 0 or 1, for the
+/// compiler would make one condition of two pointers, which the verifier does not take.
+#[inline(always)]
+fn configured(work: &mut Work, server: [u8; 16]) -> usize {
+    work.address.netns = work.asked.netns;
+    work.address.address = server;
+    // SAFETY: entries of a map stay readable for the program's run.
+    let mut found = usize::from(unsafe { RESOLVERS.get(&work.address) }.is_some());
+    if opaque(found) == 0 {
+        work.address.netns = EVERYWHERE;
+        // SAFETY: as above.
+        found = usize::from(unsafe { RESOLVERS.get(&work.address) }.is_some());
+        work.address.netns = work.asked.netns;
+    }
+    opaque(found)
 }
 
 /// The kernel's `struct sock` behind a packet, as a number: by way of a map, since the verifier knows it as a type

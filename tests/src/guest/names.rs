@@ -2,6 +2,7 @@
 //! no lie about a name is believed.
 
 mod asked;
+mod elsewhere;
 mod needed;
 
 use std::{
@@ -25,6 +26,7 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_of_liars_are_not_believed_and_each_is_counted", lies),
     case("names_are_asked_for_as_the_role_says", asked::as_the_role_says),
     case("names_of_answers_over_tcp_are_believed", asked::over_tcp),
+    case("names_of_a_containers_resolver_hold_where_the_settings_name_it", elsewhere::held),
     case("names_of_the_hosts_file_hold_as_it_stands", asked::by_file),
     case("names_expire_and_outlive_the_daemon", expire),
     case("names_are_learnt_only_while_a_role_names_a_host", needed::attached),
@@ -98,6 +100,10 @@ impl Stage {
     }
 
     fn with(shared: &Shared, pinned: bool, rules: &str) -> Result<Self> {
+        Self::with_settings(shared, pinned, rules, "")
+    }
+
+    fn with_settings(shared: &Shared, pinned: bool, rules: &str, settings: &str) -> Result<Self> {
         fs::write(
             "/etc/resolv.conf",
             "options timeout:2 attempts:1\nnameserver 127.0.0.77\nnameserver 127.0.0.79\nnameserver 127.0.0.80\n",
@@ -106,6 +112,7 @@ impl Stage {
         script(&bot, "#!/bin/sh\nexec \"$@\"\n")?;
         let start = Start {
             documents: documents(rules),
+            settings: settings.to_owned(),
             mode: Some(shared.mode.clone()),
             pinned,
             ..Start::default()
@@ -117,11 +124,15 @@ impl Stage {
 
     /// Starts a name server that is nobody's agent.
     fn serve(&mut self, listen: &str, more: &[&str]) -> Result<()> {
-        let mut server = Command::new(std::env::current_exe()?)
-            .args(["act", "dns", "--listen", listen])
-            .args(more)
-            .stdout(Stdio::piped())
-            .spawn()?;
+        self.serve_in(&[], listen, more)
+    }
+
+    /// The same by way of another program, such as one that enters a namespace.
+    fn serve_in(&mut self, before: &[&str], listen: &str, more: &[&str]) -> Result<()> {
+        let this = std::env::current_exe()?.display().to_string();
+        let words = [before, &[&this, "act", "dns", "--listen", listen]].concat();
+        let mut server =
+            Command::new(words[0]).args(&words[1..]).args(more).stdout(Stdio::piped()).spawn()?;
         let output = server.stdout.take().context("the server's output")?;
         self.servers.push(server);
         let mut line = String::new();

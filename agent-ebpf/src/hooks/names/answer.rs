@@ -12,7 +12,7 @@ use agent_common::{
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 
 use super::{
-    LOOPBACK, asker, device, netns_of,
+    LOOPBACK, asker, configured, device, netns_of,
     packet::DOMAIN,
     server, socket_of, told,
     work::{self, Loaded, Work},
@@ -21,7 +21,7 @@ use crate::{
     emit,
     hooks::net::{kind, protocol},
     kernel::{self, offset},
-    maps::{ADDRESSES, NAME_IDS, QUESTIONS, RESOLVERS},
+    maps::{ADDRESSES, NAME_IDS, QUESTIONS},
     path::opaque,
 };
 
@@ -60,10 +60,7 @@ fn judge(skb: *mut __sk_buff, work: &mut Work, loaded: Loaded, here: bool) -> Co
     // The question went the other way.
     let (asker, server) = (work.asked.resolver, work.asked.local);
     work.asked.netns = netns_of(skb, work);
-    work.address.netns = work.asked.netns;
-    work.address.address = server;
-    // SAFETY: entries of a map stay readable for the program's run.
-    if unsafe { RESOLVERS.get(&work.address) }.is_none() {
+    if configured(work, server) == 0 {
         return Counter::NamesUnconfigured;
     }
     if here {

@@ -7,15 +7,11 @@ use agent_common::{
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY};
 
 use super::{
-    DROP, PASS, asker, device, netns_of,
+    DROP, PASS, asker, configured, device, netns_of,
     told::{self, of},
     work::{self, Loaded, Work},
 };
-use crate::{
-    kernel,
-    maps::{QUESTIONS, RESOLVERS},
-    path::opaque,
-};
+use crate::{kernel, maps::QUESTIONS};
 
 /// A question that leaves: whether it is refused; what is not is noted.
 #[inline(never)]
@@ -25,15 +21,7 @@ pub(super) fn leaves(skb: *mut __sk_buff, work: &mut Work) -> bool {
         return false;
     }
     work.asked.netns = netns_of(skb, work);
-    work.address.netns = work.asked.netns;
-    work.address.address = work.asked.resolver;
-    // SAFETY: entries of a map stay readable for the program's run.
-    let configured = match unsafe { RESOLVERS.get(&work.address) } {
-        Some(_) => of::CONFIGURED,
-        None => 0,
-    };
-    // Or the compiler takes two pointers for one condition, and the verifier does not take that.
-    let configured = opaque(configured as usize) as u32;
+    let configured = if configured(work, work.asked.resolver) == 0 { 0 } else { of::CONFIGURED };
     let asker = asker::of(skb);
     if configured == 0 && asker.is_none() {
         return false;
