@@ -54,6 +54,8 @@ pub struct Pipeline {
     started: std::time::SystemTime,
     /// As they were told to the kernel side.
     resolvers: BTreeSet<IpAddr>,
+    /// As they were at the last look.
+    resolvers_seen: BTreeSet<IpAddr>,
     /// The file of static names as it was told to the kernel side, with the rules in force then.
     hosts: Option<hosts::Stamp>,
     ticks: u64,
@@ -99,6 +101,7 @@ impl Pipeline {
             watched,
             started,
             resolvers: BTreeSet::new(),
+            resolvers_seen: BTreeSet::new(),
             hosts: None,
             ticks: 0,
             rejected: None,
@@ -251,7 +254,10 @@ impl Pipeline {
                     return;
                 }
                 if table.reads_names() {
-                    self.follow_resolvers();
+                    if !self.in_force.table.reads_names() {
+                        self.resolvers = resolvers::configured();
+                        resolvers::believe(&mut self.kernel, &self.resolvers);
+                    }
                     // Before the rules, so that a name of the file holds from the first moment on.
                     hosts::honour(&mut self.kernel, &table, &hosts::read());
                 }

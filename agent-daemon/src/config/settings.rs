@@ -1,6 +1,7 @@
 //! The daemon's own settings: `chaperone.yaml`, kind `Daemon`. Everything has a default.
 
 use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -109,6 +110,16 @@ impl Default for Record {
             human: Recorded { processes: true, network: true, argv: false },
             system: Recorded { processes: false, network: false, argv: false },
         }
+    }
+}
+
+impl Record {
+    /// A number for what is recorded, and by which version: with another one records make other lines.
+    #[must_use]
+    pub fn maker(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (env!("CARGO_PKG_VERSION"), format!("{self:?}")).hash(&mut hasher);
+        hasher.finish()
     }
 }
 

@@ -2,7 +2,7 @@
 //! verdict.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
 };
 
@@ -15,7 +15,7 @@ pub struct Resolved {
     /// The oldest first; some may have gone.
     order: VecDeque<(u64, IpAddr)>,
     /// What the host's own file says, where no answer does.
-    of_file: BTreeMap<IpAddr, Name>,
+    of_file: HashMap<IpAddr, Name>,
 }
 
 impl Resolved {
@@ -39,7 +39,7 @@ impl Resolved {
     }
 
     /// Replaces what the host's own file says.
-    pub fn set_static(&mut self, names: BTreeMap<IpAddr, Name>) {
+    pub fn set_static(&mut self, names: HashMap<IpAddr, Name>) {
         self.of_file = names;
     }
 
@@ -70,7 +70,7 @@ mod tests {
         resolved.insert(other, address(1), &Name::from("c.example"));
         assert_eq!(resolved.name(one, address(1)).map(|name| &**name), Some("b.example"));
         assert_eq!(resolved.name(one, address(2)), None);
-        resolved.set_static(BTreeMap::from([(address(1), Name::from("file.example"))]));
+        resolved.set_static(HashMap::from([(address(1), Name::from("file.example"))]));
         assert_eq!(resolved.name(one, address(1)).map(|name| &**name), Some("b.example"));
         resolved.forget(one);
         assert_eq!(resolved.name(one, address(1)).map(|name| &**name), Some("file.example"));
