@@ -4,8 +4,8 @@ use agent_common::{
     dns::{Expect, Outcome},
     event::Counter,
     limits::{
-        DNS_ANSWERS_MAX, GROUPS_PER_ADDRESS, HOST_NAME_BYTES, NAME_SUFFIXES_MAX, NAME_TTL_MAX_S,
-        NAME_TTL_MIN_S, PATTERNS_PER_NAME, QUESTION_MAX_S,
+        DNS_ANSWERS_MAX, GROUPS_PER_ADDRESS, HOST_NAME_BYTES, NAME_KEPT_S, NAME_SUFFIXES_MAX, NAME_TTL_MAX_S,
+        PATTERNS_PER_NAME, QUESTION_MAX_S,
     },
     name::{CLAIMED, Group, Known, QuestionKey},
 };
@@ -208,8 +208,7 @@ extern "C" fn keep(at: u64, context: *mut *mut Work) -> u64 {
     }
     let slot = opaque(at as usize) & (DNS_ANSWERS_MAX - 1);
     work.address.address = work.message.answers[slot].address;
-    let ttl_s = u64::from(work.message.answers[slot].ttl_s);
-    let ttl_s = if ttl_s < NAME_TTL_MIN_S { NAME_TTL_MIN_S } else { ttl_s };
+    let ttl_s = u64::from(work.message.answers[slot].ttl_s) + NAME_KEPT_S;
     let ttl_s = if ttl_s > NAME_TTL_MAX_S { NAME_TTL_MAX_S } else { ttl_s };
     let expires_ns = work.now_ns + ttl_s * SECOND_NS;
     if let Some(known) = ADDRESSES.get_ptr_mut(&work.address) {
