@@ -61,6 +61,15 @@ pub struct Event {
     /// `unix_*`: the socket and who holds its other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unix: Option<net::Unix>,
+    /// `spoken`: what the connection said first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoken: Option<net::Spoken>,
+    /// Its TLS ClientHello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<net::Tls>,
+    /// Its HTTP request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<net::Http>,
     /// Why the verdict is what it is, and where it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<net::Decision>,
@@ -115,6 +124,8 @@ pub enum Kind {
     UnixConnect,
     /// A datagram to a unix socket.
     UnixSend,
+    /// A connection that a rule allows by name said another name, none, or what cannot be compared.
+    Spoken,
     /// An agent ran before the daemon: its instance as it was found.
     AgentFound,
     /// An instance that ran before the daemon has no process left.
@@ -150,6 +161,7 @@ impl Kind {
         (Self::NetOther, "net_other"),
         (Self::UnixConnect, "unix_connect"),
         (Self::UnixSend, "unix_send"),
+        (Self::Spoken, "spoken"),
         (Self::AgentFound, "agent_found"),
         (Self::AgentEnded, "agent_ended"),
         (Self::DaemonStarted, "daemon_started"),

@@ -78,6 +78,7 @@ pub fn decode(head: &Head, bytes: &[u8], reading: &Reading) -> Result<Event, Und
         event::Kind::Cgroup => process::cgroup(whole, &mut event),
         event::Kind::Net => net::net(whole, &mut event),
         event::Kind::Unix => net::unix(whole, &mut event),
+        event::Kind::Spoken => net::spoken(whole, &mut event),
     }?;
     Ok(event)
 }
@@ -98,6 +99,7 @@ fn kind_of(layout: event::Kind, bytes: &[u8]) -> Kind {
         },
         event::Kind::Unix if op(offset_of!(Unix, op)) == Some(Op::Send) => Kind::UnixSend,
         event::Kind::Unix => Kind::UnixConnect,
+        event::Kind::Spoken => Kind::Spoken,
     }
 }
 

@@ -1,8 +1,10 @@
 //! The names family: DNS questions and answers on their way, so that an address is known by its name before anybody
 //! can connect to it.
 //!
-//! Attached to the root cgroup, in both modes. All that is not UDP of port 53 leaves in the first instructions.
-//! Nothing here refuses: a packet passes whatever it says, and what is not believed is only counted.
+//! Attached to the root cgroup, in both modes. All that is neither UDP of port 53 nor TCP of a noted socket leaves in the first
+//! instructions.
+//! No question and no answer is refused: it passes whatever it says, and what is not believed is only counted. What is
+//! refused is a connection that says another name than it was allowed by; see `spoken`.
 //!
 //! An answer from outside is read where it comes in. One that is sent on this host itself is read where it goes out: only
 //! there the socket that sends it is known, and nothing that comes in by the loopback device is believed.
@@ -10,6 +12,7 @@
 mod answer;
 mod question;
 pub mod server;
+pub mod spoken;
 pub mod work;
 
 use agent_common::event::Counter;
@@ -30,7 +33,7 @@ const LOOPBACK: u32 = 1;
 
 #[cgroup_skb(egress)]
 pub fn names_egress(ctx: SkBuffContext) -> i32 {
-    let Some(packet) = Packet::read(&ctx) else { return PASS };
+    let Some(packet) = Packet::read(&ctx) else { return i32::from(spoken::may_leave(ctx.skb.skb)) };
     if packet.to == DOMAIN {
         within_work(&ctx, packet, question::note);
     } else if packet.from == DOMAIN && device(&ctx) == LOOPBACK {

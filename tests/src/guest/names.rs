@@ -2,6 +2,7 @@
 //! no lie about a name is believed.
 
 mod needed;
+mod spoken;
 
 use std::{
     fs,
@@ -24,6 +25,9 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_of_liars_are_not_believed_and_each_is_counted", lies),
     case("names_expire_and_outlive_the_daemon", expire),
     case("names_are_learnt_only_while_a_role_names_a_host", needed::attached),
+    case("names_spoken_otherwise_than_allowed_are_refused", spoken::fronting),
+    case("names_spoken_are_read_however_they_are_cut", spoken::forms),
+    case("names_spoken_are_judged_by_mode_and_by_what_the_role_says", spoken::told),
     case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),
 ];
 

@@ -60,6 +60,7 @@ fn word(event: &Event) -> &'static str {
         Kind::NetCreate => "socket",
         Kind::NetOption => "setsockopt",
         Kind::NetOther => "net",
+        Kind::Spoken => "spoken",
         Kind::AgentFound => "found",
         Kind::AgentEnded => "ended",
         Kind::DaemonStarted => "started",

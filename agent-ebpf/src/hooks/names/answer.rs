@@ -105,17 +105,10 @@ const _: () = assert!(
 /// Keeps the addresses of the answer under the patterns that its name meets.
 #[inline(always)]
 fn learn(work: &mut Work) {
-    work.patterns = [0; PATTERNS_PER_NAME];
-    work.patterns_used = 0;
     if work.message.answers_used == 0 {
         return;
     }
-    let name = (&raw const work.message.name).cast();
-    // SAFETY: both have the same length.
-    if unsafe { kernel::copy((&raw mut work.key.text).cast(), HOST_NAME_BYTES, name) } {
-        meet(work);
-    }
-    work::repeat(NAME_SUFFIXES_MAX as u32, suffix, work);
+    patterns(work);
     if work.patterns_used == 0 {
         return;
     }
@@ -123,6 +116,19 @@ fn learn(work: &mut Work) {
         emit::count(Counter::NamesAddressesCut);
     }
     work::repeat(DNS_ANSWERS_MAX as u32, keep, work);
+}
+
+/// Finds the patterns that the message's name meets.
+#[inline(always)]
+pub(super) fn patterns(work: &mut Work) {
+    work.patterns = [0; PATTERNS_PER_NAME];
+    work.patterns_used = 0;
+    let name = (&raw const work.message.name).cast();
+    // SAFETY: both have the same length.
+    if unsafe { kernel::copy((&raw mut work.key.text).cast(), HOST_NAME_BYTES, name) } {
+        meet(work);
+    }
+    work::repeat(NAME_SUFFIXES_MAX as u32, suffix, work);
 }
 
 /// `*` and the name from one of its dots on.

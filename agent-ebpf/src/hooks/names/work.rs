@@ -2,6 +2,7 @@
 
 use agent_common::{
     dns::{Expect, Message, Outcome, STEPS_MAX},
+    event::spoken::Spoken,
     limits::{DNS_MESSAGE_BYTES, PATTERNS_PER_NAME},
     name::{AddressKey, Known, NameKey, Question, QuestionKey},
 };
@@ -31,6 +32,7 @@ pub struct Work {
     pub patterns_used: u64,
     pub address: AddressKey,
     pub known: Known,
+    pub spoken: Spoken,
 }
 
 /// Work areas per CPU: a packet that comes in interrupts one that goes out, and a task may be preempted.
