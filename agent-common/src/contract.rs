@@ -4,7 +4,7 @@
 //! from /proc, and takes over when both are in force. What the one before it had told and lost it takes up too.
 
 use crate::{
-    event::{COUNTERS, KINDS, Subject},
+    event::{COUNTERS, KINDS, Subject, spoken::Conversation},
     identity::{
         Basename, CgroupAgent, CgroupName, FileKey, HASH_START, Instance, Label, Match, Owner, PathKey, Seed,
         Share, SuffixKey, SuffixStep, hash_step,
@@ -48,6 +48,7 @@ pub const CONTRACT: u64 = hash(&[
     size_of::<Known>(),
     size_of::<QuestionKey>(),
     size_of::<Question>(),
+    size_of::<Conversation>(),
     KINDS as usize,
     COUNTERS as usize,
     limits::INSTANCES_MAX as usize,

@@ -3,6 +3,7 @@
 pub mod names;
 pub mod net;
 pub mod process;
+pub mod spoken;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -17,6 +18,7 @@ vocabulary! {
         Unix = 17 => "unix",
         Question = 32 => "dns_query",
         Answer = 33 => "dns_answer",
+        Spoken = 36 => "spoken",
     }
 }
 
@@ -88,6 +90,18 @@ vocabulary! {
         NamesBusy = 30 => "name_work_areas_busy",
         /// DNS answers over TCP of a server on this host, in cgroup mode: whether it is an agent's cannot be known.
         NamesUnattested = 31 => "name_answers_unattested",
+        /// Connections that said a name which their role allows.
+        SpokenMet = 40 => "spoken_met",
+        /// Connections that said another name, none, or one that cannot be read.
+        SpokenUnmet = 41 => "spoken_unmet",
+        /// Connections whose ClientHello carries an encrypted one, beside a name that the role allows.
+        SpokenEch = 42 => "spoken_ech",
+        /// Connections that speak neither TLS nor HTTP.
+        SpokenOther = 43 => "spoken_other",
+        /// Segments with bytes that were not let out, retransmissions included.
+        SpokenDropped = 44 => "spoken_segments_dropped",
+        /// Connects that were refused since there was no room to await what they say.
+        SpokenUnnoted = 45 => "spoken_unnoted",
     }
 }
 

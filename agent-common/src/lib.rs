@@ -46,4 +46,5 @@ pub mod name;
 pub mod offsets;
 pub mod progress;
 pub mod rule;
+pub mod spoken;
 pub mod verdict;

@@ -107,3 +107,6 @@ pub const QUESTION_MAX_S: u64 = 30;
 pub const NAME_KEPT_S: u64 = 60;
 /// And at most so long in all, whatever the answer says.
 pub const NAME_TTL_MAX_S: u64 = 86_400;
+/// Bytes of a connection in which its server name or host is looked for: a ClientHello with post-quantum keys has some
+/// 2 kB, requests with cookies more, whose host stands first. What says none within them counts as saying none.
+pub const SPOKEN_BYTES_MAX: u32 = 8_192;

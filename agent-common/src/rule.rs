@@ -148,8 +148,11 @@ pub struct Policy {
     pub defaults: [u8; CLASSES],
     /// Bits of [`absent`]: which look-ups cannot find anything.
     pub absent: u8,
+    /// What becomes of connections by what they say first; see [`spoken`].
+    pub spoken: u8,
+    pub _pad: [u8; 3],
 }
-const _: () = assert!(size_of::<Policy>() == 16);
+const _: () = assert!(size_of::<Policy>() == 20);
 
 /// Rules on internet endpoints that a policy has none of, so that an act need not look for them. A policy that says
 /// nothing of this is looked through.
@@ -164,4 +167,44 @@ pub mod absent {
     pub const NAMES: u8 = 1 << 3;
     /// Anything said of names at all: nobody need read questions and answers for it.
     pub const ASKING: u8 = 1 << 4;
+}
+
+/// [`Policy::spoken`]: two bits for each kind of finding, 0 for deny, so that a policy that says nothing is strict.
+pub mod spoken {
+    use crate::{event::spoken::Finding, verdict::Verdict};
+
+    const ALERT: u8 = 1;
+    const ALLOW: u8 = 2;
+
+    /// How far the bits of a finding stand to the left. What is no name that the role allows is one kind.
+    #[inline(always)]
+    const fn shift(finding: Finding) -> u8 {
+        match finding {
+            Finding::Mismatch | Finding::Unnamed | Finding::Unreadable => 0,
+            Finding::Ech => 2,
+            Finding::Other => 4,
+        }
+    }
+
+    /// The bits that say `verdict` of `finding`.
+    #[must_use]
+    pub const fn bits(finding: Finding, verdict: Verdict) -> u8 {
+        let bits = match verdict {
+            Verdict::Allow => ALLOW,
+            Verdict::Alert => ALERT,
+            _ => 0,
+        };
+        bits << shift(finding)
+    }
+
+    /// What they say.
+    #[must_use]
+    #[inline(always)]
+    pub const fn verdict(spoken: u8, finding: Finding) -> Verdict {
+        match spoken >> shift(finding) & 3 {
+            ALLOW => Verdict::Allow,
+            ALERT => Verdict::Alert,
+            _ => Verdict::Deny,
+        }
+    }
 }

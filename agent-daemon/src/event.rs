@@ -68,6 +68,15 @@ pub struct Event {
     /// `dns_channel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Box<names::Channel>>,
+    /// `spoken`: what the connection said first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoken: Option<net::Spoken>,
+    /// Its TLS ClientHello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<net::Tls>,
+    /// Its HTTP request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<net::Http>,
     /// Why the verdict is what it is, and where it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<net::Decision>,
@@ -129,6 +138,8 @@ pub enum Kind {
     /// An instance asks for more below one domain than names are for: data may be carried out, or in, by a resolver
     /// (ATT&CK T1071.004). Told when a bound is passed, and again at each doubling.
     DnsChannel,
+    /// A connection that a rule allows by name said another name, none, or what cannot be compared.
+    Spoken,
     /// An agent ran before the daemon: its instance as it was found.
     AgentFound,
     /// An instance that ran before the daemon has no process left.
@@ -167,6 +178,7 @@ impl Kind {
         (Self::DnsQuery, "dns_query"),
         (Self::DnsAnswer, "dns_answer"),
         (Self::DnsChannel, "dns_channel"),
+        (Self::Spoken, "spoken"),
         (Self::AgentFound, "agent_found"),
         (Self::AgentEnded, "agent_ended"),
         (Self::DaemonStarted, "daemon_started"),

@@ -231,6 +231,22 @@ pub fn describe(subject: &mut Subject, label: &Label) {
     subject.comm = bytemuck::cast(name());
 }
 
+/// The same, field by field: for those on whose stack there is no room for all of it.
+#[inline(always)]
+pub fn describe_in_place(subject: &mut Subject, label: &Label, uid: u32) {
+    subject.comm = bytemuck::cast(name());
+    subject.loginuid = current_loginuid();
+    // SAFETY: takes nothing.
+    subject.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: takes nothing.
+    let ids = unsafe { bpf_get_current_pid_tgid() };
+    (subject.pid, subject.tid, subject.uid) = ((ids >> 32) as u32, ids as u32, uid);
+    (subject.instance, subject.exec_id) = (label.instance, label.exec_id);
+    subject.parent_exec_id = label.parent_exec_id;
+    (subject.agent, subject.role) = (label.agent, label.role);
+    (subject.evidence, subject.origin) = (label.evidence, label.origin);
+}
+
 /// The same, of an event that is put together as a whole.
 #[inline(always)]
 pub fn described(label: &Label, uid: u32) -> Subject {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{
     document::{
         AgentDocument, AgentKind, AgentSpec, Answer, ApiVersion, Defaults, MatchSpec, Metadata, Mode,
-        NameRule, Names, Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned,
+        NameRule, Names, Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned, Spoken,
     },
     fields::{self, Fields},
     problem::{Problem, Problems, quoted},
@@ -182,6 +182,7 @@ fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
     let mut fields = Fields::of(node, "network", problems)?;
     let default = fields.need("default").and_then(|node| answer(node, "default", problems));
     let defaults = fields.get("defaults").and_then(|node| defaults(node, problems)).unwrap_or_default();
+    let spoken = fields.get("spoken").and_then(|node| spoken(node, problems)).unwrap_or_default();
     let (mut rules, mut unfinished) = (Vec::new(), Vec::new());
     for item in fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems)) {
         match rule(item, problems) {
@@ -190,7 +191,7 @@ fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
         }
     }
     fields.finish(problems);
-    Some(Network { default: default.unwrap_or(Answer::Deny), defaults, rules, unfinished })
+    Some(Network { default: default.unwrap_or(Answer::Deny), defaults, spoken, rules, unfinished })
 }
 
 fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
@@ -208,6 +209,14 @@ fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
     };
     fields.finish(problems);
     Some(defaults)
+}
+
+fn spoken(node: &Node, problems: &mut Problems) -> Option<Spoken> {
+    let mut fields = Fields::of(node, "spoken", problems)?;
+    let mut read = |name| fields.get(name).and_then(|node| answer(node, name, problems));
+    let spoken = Spoken { mismatch: read("mismatch"), ech: read("ech"), other: read("other") };
+    fields.finish(problems);
+    Some(spoken)
 }
 
 /// A rule, or what it names when the rest of it cannot be read.

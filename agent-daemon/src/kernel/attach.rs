@@ -81,6 +81,7 @@ const MAPS: &[&str] = &[
     "SEEDS",
     "SHARES",
     "SOCKET_RULES",
+    "SPOKEN",
     "SUBMITTED",
     "SUFFIXES",
     "TASKS",

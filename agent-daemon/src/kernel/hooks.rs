@@ -81,6 +81,7 @@ pub fn decode(head: &Head, bytes: &[u8], reading: &Reading) -> Result<Event, Und
         event::Kind::Unix => net::unix(whole, &mut event),
         event::Kind::Question => names::question(whole, &mut event),
         event::Kind::Answer => names::answer(whole, &mut event),
+        event::Kind::Spoken => net::spoken(whole, &mut event),
     }?;
     Ok(event)
 }
@@ -103,6 +104,7 @@ fn kind_of(layout: event::Kind, bytes: &[u8]) -> Kind {
         event::Kind::Unix => Kind::UnixConnect,
         event::Kind::Question => Kind::DnsQuery,
         event::Kind::Answer => Kind::DnsAnswer,
+        event::Kind::Spoken => Kind::Spoken,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use agent_common::{
+    event::spoken::Finding,
     identity::{HASH_START, hash_step},
     name::{ASKING, NameRuleKey},
     rule::{
         CLASSES, Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey,
-        UNIX_NAME_BYTES, UnixKey, absent,
+        UNIX_NAME_BYTES, UnixKey, absent, spoken::bits,
     },
     verdict::Verdict,
 };
@@ -17,7 +18,7 @@ use super::{
     table::{RuleText, Table, UNIX_KEY_HEAD_BITS, unix_bytes, unix_exact},
 };
 use crate::config::{
-    document::{Answer, NameRule, Protocol, RoleDocument, RoleSpec, RuleSpec},
+    document::{Answer, NameRule, Protocol, RoleDocument, RoleSpec, RuleSpec, Spoken},
     problem::{Place, Problem, Problems, quoted},
 };
 
@@ -40,7 +41,8 @@ pub fn built_in() -> Draft {
 pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
     let network = &role.spec.network;
     let defaults = defaults(&role.spec).map(|v| v as u8);
-    let policy = Policy { mode: role.spec.mode as u8, defaults, ..Policy::default() };
+    let spoken = spoken(&network.spoken);
+    let policy = Policy { mode: role.spec.mode as u8, defaults, spoken, ..Policy::default() };
     let mut draft = Draft { policy, ..Draft::default() };
     let on_names = role.spec.names.as_ref().map_or(&[][..], |names| &names.rules);
     let count = network.rules.len() + on_names.len();
@@ -97,6 +99,18 @@ fn defaults(spec: &RoleSpec) -> [Verdict; CLASSES] {
         defaults[*class as usize - 1] = verdict(answer);
     }
     defaults
+}
+
+/// What becomes of connections by what they say first.
+fn spoken(given: &Spoken) -> u8 {
+    [
+        (Finding::Mismatch, given.mismatch.unwrap_or(Answer::Deny)),
+        (Finding::Ech, given.ech.unwrap_or(Answer::Deny)),
+        (Finding::Other, given.other.unwrap_or(Answer::Allow)),
+    ]
+    .into_iter()
+    .map(|(finding, answer)| bits(finding, verdict(answer)))
+    .sum()
 }
 
 fn verdict(answer: Answer) -> Verdict {

@@ -27,7 +27,7 @@ pub fn wanted(record: &Record, kind: Kind, header: &Header) -> Wanted {
     let of = recorded(record, subject.origin);
     let switched_on = match kind {
         Kind::Exec | Kind::Exit | Kind::Fork | Kind::Cgroup => of.processes,
-        Kind::Net | Kind::Unix | Kind::Question | Kind::Answer => of.network,
+        Kind::Net | Kind::Unix | Kind::Question | Kind::Answer | Kind::Spoken => of.network,
     };
     if switched_on {
         return Wanted::Yes { argv: of.argv };

@@ -1,8 +1,9 @@
 //! The names family: DNS questions and answers on their way, so that an address is known by its name before anybody
 //! can connect to it.
 //!
-//! Attached to the root cgroup, in both modes. All that is not of port 53 leaves in the first instructions. A question
-//! of an agent whose role does not let it ask is dropped; all else passes whatever it says, and an answer that is not
+//! Attached to the root cgroup, in both modes. All that is neither of port 53 nor TCP of a noted socket leaves in the
+//! first instructions. A question of an agent whose role does not let it ask is dropped, and so is a connection that
+//! says another name than it was allowed by (`spoken`); all else passes whatever it says, and an answer that is not
 //! believed is only counted.
 //!
 //! An answer from outside is read where it comes in. One that is sent on this host itself is read where it goes out: only
@@ -13,6 +14,7 @@ pub mod asker;
 mod packet;
 mod question;
 pub mod server;
+pub mod spoken;
 mod told;
 pub mod work;
 
@@ -47,7 +49,9 @@ pub fn names_egress(ctx: SkBuffContext) -> i32 {
         Seen::Of(packet) if packet.from == DOMAIN && device(skb) == LOOPBACK => {
             each(skb, packet, answer::sent_here).unwrap_or(PASS)
         }
+        Seen::Of(packet) if packet.tcp != 0 => i32::from(spoken::may_leave(skb)),
         Seen::Of(_) | Seen::Other => PASS,
+        Seen::Odd if !spoken::may_leave(skb) => DROP,
         Seen::Odd => question::hidden(skb),
     }
 }

@@ -5,6 +5,7 @@ mod asked;
 mod elsewhere;
 mod needed;
 pub mod real;
+mod spoken;
 
 use std::{
     fs,
@@ -31,6 +32,9 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_of_the_hosts_file_hold_as_it_stands", asked::by_file),
     case("names_expire_and_outlive_the_daemon", expire),
     case("names_are_learnt_only_while_a_role_names_a_host", needed::attached),
+    case("names_spoken_otherwise_than_allowed_are_refused", spoken::fronting),
+    case("names_spoken_are_read_however_they_are_cut", spoken::forms),
+    case("names_spoken_are_judged_by_mode_and_by_what_the_role_says", spoken::told),
     case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),
     case("names_by_real_resolvers_and_clients_hold_at_the_first_packet", real::clients),
 ];

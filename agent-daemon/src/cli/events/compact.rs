@@ -64,6 +64,7 @@ fn word(event: &Event) -> &'static str {
         Kind::DnsQuery => "dns query",
         Kind::DnsAnswer => "dns answer",
         Kind::DnsChannel => "dns channel",
+        Kind::Spoken => "spoken",
         Kind::AgentFound => "found",
         Kind::AgentEnded => "ended",
         Kind::DaemonStarted => "started",

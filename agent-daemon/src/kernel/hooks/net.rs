@@ -3,8 +3,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use agent_common::{
-    event::net::{Judgement, Net, Op, Target, Unix},
+    event::{
+        net::{Judgement, Net, Op, Target, Unix},
+        spoken::Spoken,
+    },
     rule::Class,
+    spoken::Protocol,
     verdict::{Source, Verdict},
 };
 
@@ -42,6 +46,22 @@ pub(super) fn unix(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
         ..Peer::default()
     });
     event.unix = Some(net::Unix { op: Word::from_raw(raw.op), path, peer });
+    Ok(())
+}
+
+pub(super) fn spoken(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
+    let raw: Spoken = fixed(whole)?;
+    judged(&raw.judgement, event);
+    event.network = Some(network(&raw.target, Op::Connect as u8, raw.socket));
+    let name = raw.name.get(..usize::from(raw.name_bytes)).unwrap_or_default();
+    let name = (!name.is_empty()).then(|| readable(name));
+    let protocol = (raw.protocol != 0).then(|| Word::<Protocol>::from_raw(raw.protocol));
+    match protocol.and_then(|protocol| protocol.known()) {
+        Some(Protocol::Tls) => event.tls = Some(net::Tls { server_name: name, ech: raw.ech != 0 }),
+        Some(Protocol::Http) => event.http = Some(net::Http { host: name }),
+        Some(Protocol::Other) | None => {}
+    }
+    event.spoken = Some(net::Spoken { finding: Word::from_raw(raw.finding), protocol });
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use agent_common::{
     dns::{Expect, Message, Outcome, STEPS_MAX},
-    event::names::Dns,
+    event::{names::Dns, spoken::Spoken},
     limits::{DNS_MESSAGE_BYTES, PATTERNS_PER_NAME},
     name::{AddressKey, Known, NameKey, Question, QuestionKey},
 };
@@ -40,6 +40,7 @@ pub struct Work {
     pub address: AddressKey,
     pub known: Known,
     pub told: Dns,
+    pub spoken: Spoken,
 }
 
 /// Who sends a packet to whom.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     emit, enforce,
-    hooks::names::{asker, server},
+    hooks::names::{asker, server, spoken},
     kernel::{self, Ptr, offset},
     maps::{SEEDS, TASKS},
     rules, subject,
@@ -179,7 +179,17 @@ fn judge(
             // SAFETY: the context of a cgroup sock_addr hook.
             let netns = || unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
             let hits = rules::endpoint(policy, protocol, port, &target.address, netns);
-            verdict::decide(Some(policy), class, &hits)
+            let decision = verdict::decide(Some(policy), class, &hits);
+            // SAFETY: as above.
+            let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+            let by_name = spoken::awaited(protocol, &hits, decision);
+            if by_name
+                && (sk.is_null() || !spoken::note(sk.cast(), label, subject::uid(), u32::from(port), 0))
+            {
+                verdict::decide_unreadable(Some(policy))
+            } else {
+                decision
+            }
         }
         _ => verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class))),
     };
