@@ -252,6 +252,7 @@ const EXAMPLES: usize = 5;
 const NAMES: usize = 6;
 /// Names in a row, in a case.
 const ROW: usize = 300;
+const ROW_SHORT: usize = 60;
 
 /// Every client with the commonest resolver, elsewhere one of each C library, and many names where a client sends
 /// nothing itself.
@@ -286,6 +287,11 @@ pub fn by_unit(shared: &mut Shared) -> Result<Outcome> {
     all_right(&rows)
 }
 
+/// One client alone, with the commonest resolver.
+pub fn by(client: Client, mode: &str) -> Result<Outcome> {
+    all_right(&[Stage::set(mode)?.row(&client, ROW_SHORT)?])
+}
+
 fn all_right(rows: &[Row]) -> Result<Outcome> {
     let wrong = rows.iter().filter(|row| row.wrong() != 0 || row.believed == 0);
     let wrong: Vec<String> = wrong.map(serde_json::to_string).collect::<Result<_, _>>()?;
@@ -311,3 +317,33 @@ pub fn kept(stage: &mut Stage) -> Result<Row> {
 /// Where the allowed name of both protocols stands among six.
 const DUAL: usize = 4;
 const KEPT_S: u32 = 65;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a row says of one name with one address.
+    fn row(allowed: bool, said: &str, arrives: bool) -> (usize, usize, usize) {
+        let at = IpAddr::from(FIRST);
+        let name = Name { text: "a.test".into(), allowed, addresses: vec![at] };
+        let arrived = arrives.then_some(at).into_iter().collect();
+        let mut row = Row::default();
+        judge(&mut row, &PYTHON, &[name], said, &arrived);
+        (row.false_refusals, row.false_passes, row.odd)
+    }
+
+    #[test]
+    fn what_is_wrong_is_counted() {
+        assert_eq!(row(true, "a.test connected", true), (0, 0, 0));
+        assert_eq!(row(true, "a.test refused", false), (1, 0, 0));
+        assert_eq!(row(true, "a.test connected", false), (0, 0, 1));
+        assert_eq!(row(true, "a.test connected connected", true), (0, 0, 1));
+        assert_eq!(row(true, "a.test timeout", false), (0, 0, 1));
+        assert_eq!(row(true, "", false), (0, 0, 1));
+        assert_eq!(row(false, "a.test refused", false), (0, 0, 0));
+        assert_eq!(row(false, "a.test connected", true), (0, 1, 0));
+        assert_eq!(row(false, "a.test refused", true), (0, 1, 0));
+        assert_eq!(row(false, "a.test timeout", false), (0, 0, 1));
+        assert_eq!(row(false, "", false), (0, 0, 1));
+    }
+}

@@ -29,6 +29,14 @@ pub const PYTHON: Client =
 pub const AT_THE_END: Client =
     Client { name: "python, from the cache at its end", words: &["python3", "-c", LATE], ..PYTHON };
 
+pub const NODE: Client = Client {
+    name: "node",
+    words: &[NODE_PROGRAM, "-e", IN_NODE],
+    once: true,
+    needs: Some(NODE_PROGRAM),
+    ..SHELL
+};
+
 pub const CLIENTS: [Client; 8] = [
     PYTHON,
     Client { name: "curl", words: &["bash", "-c", IN_CURL], ..SHELL },
@@ -36,7 +44,7 @@ pub const CLIENTS: [Client; 8] = [
     Client { name: "bash", words: &["bash", "-c", IN_BASH], ..SHELL },
     Client { name: "dig", words: &["bash", "-c", BY_DIG], every_address: true, ..SHELL },
     Client { name: "musl", words: &[MUSL], every_address: true, once: true, needs: Some(MUSL) },
-    Client { name: "node", words: &[NODE, "-e", IN_NODE], once: true, needs: Some(NODE), ..SHELL },
+    NODE,
     Client {
         name: "resolvectl",
         words: &["bash", "-c", BY_D_BUS],
@@ -47,7 +55,7 @@ pub const CLIENTS: [Client; 8] = [
 ];
 
 /// On the disk of real agents.
-const NODE: &str = "/opt/agents/bin/node";
+const NODE_PROGRAM: &str = "/opt/agents/bin/node";
 /// In guests with systemd.
 const D_BUS: &str = "/run/dbus/system_bus_socket";
 const MUSL: &str = "/usr/local/bin/chaperone-musl";

@@ -57,6 +57,8 @@ pub const WAYS: [Way; 7] = [
 ];
 
 const RESOLVED: &str = "/lib/systemd/systemd-resolved";
+const RESOLVED_FILES: &str = "/run/systemd/resolve";
+const RESOLVED_SETTINGS: &str = "/etc/systemd/resolved.conf.d/names.conf";
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 
 /// All resolvers at work.
@@ -75,7 +77,7 @@ impl Resolvers {
         all.run(dnsmasq(over_there, RESOLVER), &format!("{}:53", RESOLVER[0]))?;
         fs::create_dir_all("/etc/systemd/resolved.conf.d")?;
         fs::write(
-            "/etc/systemd/resolved.conf.d/names.conf",
+            RESOLVED_SETTINGS,
             format!("[Resolve]\nDNS={}\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\n", UPSTREAM.join(" ")),
         )?;
         if fs::exists("/run/systemd/system")? {
@@ -88,7 +90,7 @@ impl Resolvers {
         } else {
             // As its unit makes it.
             let owner = ["-o", "systemd-resolve", "-g", "systemd-resolve"];
-            let made = Command::new("install").arg("-d").args(owner).arg("/run/systemd/resolve").status()?;
+            let made = Command::new("install").arg("-d").args(owner).arg(RESOLVED_FILES).status()?;
             ensure!(made.success(), "systemd-resolved's directory cannot be made");
             all.run(&mut Command::new(RESOLVED), "127.0.0.53:53")?;
         }
@@ -123,6 +125,9 @@ impl Drop for Resolvers {
         if self.unit {
             drop(systemctl(&["stop", "systemd-resolved"]));
         }
+        // Its servers would go on to count as the host's.
+        drop(fs::remove_dir_all(RESOLVED_FILES));
+        drop(fs::remove_file(RESOLVED_SETTINGS));
         drop(fs::write(NSSWITCH, &self.nsswitch));
         drop(fs::remove_file("/etc/resolv.conf"));
     }
