@@ -182,10 +182,10 @@ impl Reader {
 
     #[inline(always)]
     fn first(&mut self, byte: u32) {
-        if matches!(byte, 0x14..=0x18) {
+        if self.read == 1 && matches!(byte, 0x14..=0x18) {
             (self.head, self.head_left, self.phase) = (byte, 4, phase::RECORD);
             self.left = 4;
-        } else if byte >= 0x80 {
+        } else if self.read == 1 && byte >= 0x80 {
             self.phase = phase::OLD;
         } else if is_token(byte) {
             (self.left, self.phase) = (1, phase::METHOD);
@@ -342,6 +342,7 @@ impl Reader {
                     self.not_http();
                 }
             }
+            phase::AUTHORITY if self.name_bytes == 0 => self.not_http(),
             phase::AUTHORITY if byte == u32::from(b':') => self.phase = phase::PORT,
             phase::PORT if is_digit(byte) => {}
             phase::AUTHORITY | phase::PORT if byte == u32::from(b'/') || byte == u32::from(b'?') => {
@@ -415,7 +416,6 @@ impl Reader {
                 self.host_ends(byte);
             }
             phase::HOST_PORT if is_digit(byte) => {}
-            phase::HOST if (byte == CR || byte == LF) && self.named == 0 => self.line_ends(byte),
             phase::HOST_END if blank || byte == CR || byte == LF => self.line_ends(byte),
             phase::LINE | phase::VALUE => self.line_ends(byte),
             _ => self.refuse(),

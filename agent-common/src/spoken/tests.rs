@@ -4,6 +4,8 @@ use std::{vec, vec::Vec};
 
 use super::*;
 
+mod fuzz;
+
 /// A ClientHello, with the extensions given, in records of at most `record` bytes.
 fn client_hello(extensions: &[(u16, Vec<u8>)], record: usize) -> Vec<u8> {
     let mut body = vec![3, 3];

@@ -131,6 +131,12 @@ pub const BOUNDS: &[Bound] = &[
         4,
         "a message is not read: an agent's question is refused, an answer gives no name; counted (name_work_areas_busy)",
     ),
+    bound(
+        "SPOKEN",
+        "connections that a rule allows by name, and what they said",
+        UNBOUNDED,
+        "without memory the connect is refused, since nobody could read what it says; counted (spoken_unnoted)",
+    ),
     bound("FILES", "files that are agents; half", limits::FILES_MAX as u64, REFUSED_CHANGE),
     bound("PATHS", "paths that are agents; half", limits::PATHS_MAX as u64, REFUSED_CHANGE),
     bound("BASENAMES", "names of those files; half", limits::PATHS_MAX as u64, REFUSED_CHANGE),

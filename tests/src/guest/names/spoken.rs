@@ -181,8 +181,9 @@ pub fn forms(shared: &mut Shared) -> Result<Outcome> {
 const FAST_OPEN: &str = "
 def fast(name):
     to = socket.gethostbyname('o-127-71-1-1.erp.example.test')
-    s = socket.socket(); s.settimeout(1)
+    s = socket.socket()
     s.sendto(hello(name), socket.MSG_FASTOPEN, (to, 443))
+    s.settimeout(1)
     try: return 'all' if len(s.recv(65536)) == len(hello(name)) else 'part'
     except OSError: return '0'
 print(fast('evil.test'), fast('b.erp.example.test'))";
