@@ -109,6 +109,7 @@ spec:
   mode: enforce
   network:
     default: deny
+    spoken: { mismatch: alert, ech: allow, other: deny }
     defaults:
       { unix: deny, netlink: deny, vsock: deny, raw: deny, packet: deny, protocol: deny, family: deny, routing: deny }
     rules: [ { to: "*", protocol: tcp, verdict: allow } ]
