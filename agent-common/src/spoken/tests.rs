@@ -1,3 +1,5 @@
+//! ClientHellos and requests, good and odd, and what a random hand makes of them.
+
 extern crate std;
 
 use std::{vec, vec::Vec};

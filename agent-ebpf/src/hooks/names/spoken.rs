@@ -81,7 +81,12 @@ pub(super) fn may_leave(skb: *mut __sk_buff) -> bool {
         return true;
     }
     // SAFETY: null-checked; lives as long as the socket, which the packet holds, and whose lock whoever sends has.
-    let said = unsafe { &mut *said };
+    said_on(skb, unsafe { &mut *said })
+}
+
+/// Whether a packet of a noted socket may leave. A function of its own, for its part of the stack.
+#[inline(never)]
+fn said_on(skb: *mut __sk_buff, said: &mut Conversation) -> bool {
     let Some(mut segment) = Segment::read(skb) else { return false };
     if segment.begins {
         // A SYN that is sent again has the same number.
