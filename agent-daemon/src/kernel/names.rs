@@ -101,7 +101,7 @@ impl Names {
     /// Writes what an address carries for good; nothing where it is so already. The kernel side may add an answer's
     /// names at the same moment, which are then lost until the next answer.
     fn settle(&mut self, key: AddressKey, before: Known, sets: &[(&HostName, Vec<u64>)]) -> Result<()> {
-        let mut known = before;
+        let (now, mut known) = (super::boot_ns(), before);
         let mut room = Ok(());
         // One that is being written is written by nobody any more once this lies in its place.
         let gone = |group: &&mut Group| group.since_ns == FOR_GOOD || group.expires_ns == CLAIMED;
@@ -109,7 +109,7 @@ impl Names {
             *group = Group::default();
         }
         for (name, patterns) in sets {
-            let free = |group: &&mut Group| group.expires_ns == 0;
+            let free = |group: &&mut Group| group.expires_ns <= now;
             match known.groups.iter_mut().find(free) {
                 Some(group) => {
                     group.patterns[..patterns.len()].copy_from_slice(patterns);
