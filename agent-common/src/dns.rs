@@ -5,6 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::bytes::{lower, opaque};
 use crate::limits::{
     DNS_ANSWERS_MAX, DNS_JUMPS_MAX, DNS_MESSAGE_BYTES, DNS_STEPS_MAX, HOST_NAME_BYTES, NAME_SUFFIXES_MAX,
 };
@@ -496,25 +497,6 @@ impl Message {
 #[inline(always)]
 pub const fn gives_addresses(kind: u32) -> bool {
     kind == A || kind == AAAA || kind == SVCB || kind == HTTPS
-}
-
-#[inline(always)]
-fn lower(byte: u32) -> u32 {
-    if matches!(byte, 0x41..=0x5a) { byte + 0x20 } else { byte }
-}
-
-/// Hides a value's range from the compiler, so that a mask which only the verifier needs is not optimised away.
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut value = value;
-        // SAFETY: moves a register onto itself, which ends what the compiler knows of `value`.
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
-        value
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    value
 }
 
 #[cfg(test)]

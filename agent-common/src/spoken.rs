@@ -6,6 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::bytes::{lower, opaque};
 use crate::limits::{HOST_NAME_BYTES, NAME_SUFFIXES_MAX, SPOKEN_BYTES_MAX};
 
 vocabulary! {
@@ -552,25 +553,6 @@ fn is_token(byte: u32) -> bool {
     is_digit(byte)
         || is_letter(byte)
         || matches!(byte, 0x21 | 0x23..=0x27 | 0x2a | 0x2b | 0x2d | 0x2e | 0x5e..=0x60 | 0x7c | 0x7e)
-}
-
-#[inline(always)]
-fn lower(byte: u32) -> u32 {
-    if matches!(byte, 0x41..=0x5a) { byte + 0x20 } else { byte }
-}
-
-/// As in [`crate::dns`].
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut value = value;
-        // SAFETY: moves a register onto itself, which ends what the compiler knows of `value`.
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
-        value
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    value
 }
 
 #[cfg(test)]

@@ -209,9 +209,15 @@ fn storage(task: Ptr, init: *mut Label, flags: u64) -> Option<&'static mut Label
     unsafe { value.cast::<Label>().as_mut() }
 }
 
-/// The subject of an event by the current task, written where it stands: a whole one would lie on the stack first.
+/// The subject of an event by the current task.
 #[inline(always)]
 pub fn describe(subject: &mut Subject, label: &Label) {
+    describe_with(subject, label, uid());
+}
+
+/// The same, with a user that is known, and written field by field: a whole subject would lie on the stack first.
+#[inline(always)]
+pub fn describe_with(subject: &mut Subject, label: &Label, uid: u32) {
     // SAFETY: these helpers take nothing.
     let (ids, cgroup_id) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_cgroup_id()) };
     subject.instance = label.instance;
@@ -220,7 +226,7 @@ pub fn describe(subject: &mut Subject, label: &Label) {
     subject.cgroup_id = cgroup_id;
     subject.pid = (ids >> 32) as u32;
     subject.tid = ids as u32;
-    subject.uid = uid();
+    subject.uid = uid;
     subject.loginuid = current_loginuid();
     subject.agent = label.agent;
     subject.role = label.role;
@@ -231,20 +237,16 @@ pub fn describe(subject: &mut Subject, label: &Label) {
     subject.comm = bytemuck::cast(name());
 }
 
-/// The same, field by field: for those on whose stack there is no room for all of it.
+/// As much of a label as a policy, and a share of the ring buffer, are found by: of who was noted on a socket.
 #[inline(always)]
-pub fn describe_in_place(subject: &mut Subject, label: &Label, uid: u32) {
-    subject.comm = bytemuck::cast(name());
-    subject.loginuid = current_loginuid();
-    // SAFETY: takes nothing.
-    subject.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-    // SAFETY: takes nothing.
-    let ids = unsafe { bpf_get_current_pid_tgid() };
-    (subject.pid, subject.tid, subject.uid) = ((ids >> 32) as u32, ids as u32, uid);
-    (subject.instance, subject.exec_id) = (label.instance, label.exec_id);
-    subject.parent_exec_id = label.parent_exec_id;
-    (subject.agent, subject.role) = (label.agent, label.role);
-    (subject.evidence, subject.origin) = (label.evidence, label.origin);
+pub fn noted(subject: &Subject) -> Label {
+    Label {
+        instance: subject.instance,
+        agent: subject.agent,
+        role: subject.role,
+        origin: subject.origin,
+        ..Label::default()
+    }
 }
 
 /// The same, of an event that is put together as a whole.

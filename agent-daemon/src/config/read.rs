@@ -170,9 +170,7 @@ fn names(node: &Node, problems: &mut Problems) -> Option<Names> {
 
 fn name_rule(node: &Node, problems: &mut Problems) -> Option<NameRule> {
     let mut fields = Fields::of(node, "a rule on names", problems)?;
-    let name = fields.need("name").and_then(|node| {
-        Some(Spanned { value: fields::text(node, "name", problems)?, place: node.place.clone() })
-    });
+    let name = fields.need("name").and_then(|node| spanned(node, "name", problems));
     let verdict = fields.need("verdict").and_then(|node| answer(node, "verdict", problems));
     fields.finish(problems);
     Some(NameRule { name: name?, verdict: verdict?, place: Some(node.place.clone()) })
@@ -222,9 +220,7 @@ fn spoken(node: &Node, problems: &mut Problems) -> Option<Spoken> {
 /// A rule, or what it names when the rest of it cannot be read.
 fn rule(node: &Node, problems: &mut Problems) -> Result<RuleSpec, Option<Spanned<String>>> {
     let mut fields = Fields::of(node, "a rule", problems).ok_or(None)?;
-    let to = fields.need("to").and_then(|node| {
-        Some(Spanned { value: fields::text(node, "to", problems)?, place: node.place.clone() })
-    });
+    let to = fields.need("to").and_then(|node| spanned(node, "to", problems));
     let protocol = fields.get("protocol").map(|node| {
         let words: Vec<_> = Protocol::ALL.iter().map(|protocol| (protocol.name(), *protocol)).collect();
         let value = fields::word(node, "protocol", &words, problems)?;
@@ -241,6 +237,11 @@ fn rule(node: &Node, problems: &mut Problems) -> Result<RuleSpec, Option<Spanned
         }
         (to, ..) => Err(to),
     }
+}
+
+/// A text and where it stands.
+fn spanned(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Spanned<String>> {
+    Some(Spanned { value: fields::text(node, what, problems)?, place: node.place.clone() })
 }
 
 fn answer(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Answer> {

@@ -8,22 +8,12 @@ use super::{Outcome, addresses, head, name, question, read, record};
 use crate::{
     dns::Expect,
     limits::{DNS_ANSWERS_MAX, DNS_MESSAGE_BYTES},
+    random::Random,
 };
 
 /// What is made of a good message, and how many good ones.
 const BENT: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
 const GOOD: u32 = if cfg!(debug_assertions) { 20_000 } else { 400_000 };
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-}
 
 /// A good answer to a question of type A, with what it says of the name that was asked.
 fn good(random: &mut Random) -> (Vec<u8>, Vec<(String, u32)>) {

@@ -6,19 +6,11 @@ extern crate std;
 use std::{format, string::String, vec::Vec};
 
 use super::{Outcome, Protocol, client_hello, name, read, sni};
+use crate::random::Random;
 
 const BENT: u32 = if cfg!(debug_assertions) { 200_000 } else { 3_000_000 };
 
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-
     fn bend(&mut self, bytes: &mut Vec<u8>, alphabet: &[u8]) {
         for _ in 0..self.below(4) {
             let at = self.below(bytes.len());

@@ -62,7 +62,7 @@ pub fn note(sk: *mut c_void, label: &Label, uid: u32, port: u32, cookie: u64) ->
     // SAFETY: null-checked; lives as long as the socket, which the caller holds.
     let said = unsafe { &mut *said };
     (said.port, said.socket) = (port, cookie);
-    subject::describe_in_place(&mut said.subject, label, uid);
+    subject::describe_with(&mut said.subject, label, uid);
     true
 }
 
@@ -192,7 +192,7 @@ fn read(skb: *mut __sk_buff, mut segment: Segment, said: &mut Conversation) -> b
         }
     } else {
         // What came between has left without us.
-        let policy = rules::policy(&label(said));
+        let policy = rules::policy(&subject::noted(&said.subject));
         tell(&segment, said, work, policy, Rule::NONE, Some(Finding::Unreadable))
     };
     work::release(work);
@@ -242,7 +242,7 @@ extern "C" fn byte(at: u64, feed: *mut Feed) -> u64 {
 /// What becomes of the connection, as far as that can be said yet: whether the segment may leave.
 #[inline(always)]
 fn settle(segment: &Segment, said: &mut Conversation, work: &mut Work) -> bool {
-    let label = label(said);
+    let label = subject::noted(&said.subject);
     let policy = rules::policy(&label);
     let mut rule = Rule::NONE;
     let mut finding = match said.reader.outcome() {
@@ -346,13 +346,6 @@ fn tell(
     let name = (&raw const said.reader.name).cast();
     // SAFETY: both have the same length.
     unsafe { kernel::copy((&raw mut event.name).cast(), HOST_NAME_BYTES, name) };
-    emit::submit_fixed(&*event, Kind::Spoken, &label(said));
+    emit::submit_fixed(&*event, Kind::Spoken, &subject::noted(&said.subject));
     may
-}
-
-/// As much of who connected as a policy and a share are found by.
-#[inline(always)]
-fn label(said: &Conversation) -> Label {
-    let subject = &said.subject;
-    Label { instance: subject.instance, role: subject.role, origin: subject.origin, ..Label::default() }
 }

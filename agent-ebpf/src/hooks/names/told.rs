@@ -6,7 +6,6 @@ use agent_common::{
         Kind, Subject,
         names::{DNS_HEAD_BYTES, Dns, flags},
     },
-    identity::Label,
     limits::{DNS_ANSWERS_MAX, HOST_NAME_BYTES, PATTERNS_PER_NAME},
     name::{ASKING, NameRuleKey},
     rule::{Class, Rule},
@@ -24,7 +23,7 @@ use crate::{
     kernel::{self, offset},
     maps::NAME_RULES,
     path::opaque,
-    rules,
+    rules, subject,
 };
 
 /// What is known of a question before it is judged.
@@ -41,7 +40,7 @@ pub(super) mod of {
 pub(super) fn question(skb: *mut __sk_buff, work: &mut Work, asker: &Subject, known: u32) -> bool {
     let read = known & of::READ != 0;
     let tcp = known & of::TCP != 0;
-    let label = label_of(asker);
+    let label = subject::noted(asker);
     let policy = rules::policy(&label);
     let mut name = Rule::NONE;
     if let (true, Some(policy)) = (read, policy) {
@@ -81,7 +80,7 @@ fn named(work: &Work, policy: u32) -> Rule {
 /// Tells an answer that has come to an agent's socket.
 #[inline(always)]
 pub(super) fn answer(skb: *mut __sk_buff, work: &mut Work, asker: &Subject, loaded: Loaded) {
-    let label = label_of(asker);
+    let label = subject::noted(asker);
     if !emit::recorded(label.origin, agent_common::event::record::NET) {
         return;
     }
@@ -147,17 +146,5 @@ fn tell_name(work: &mut Work) {
             HOST_NAME_BYTES,
             (&raw const work.message.name).cast(),
         );
-    }
-}
-
-/// The part of a label that rules and shares of the ring buffer go by.
-#[inline(always)]
-fn label_of(asker: &Subject) -> Label {
-    Label {
-        instance: asker.instance,
-        agent: asker.agent,
-        role: asker.role,
-        origin: asker.origin,
-        ..Label::default()
     }
 }
