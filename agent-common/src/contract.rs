@@ -4,7 +4,7 @@
 //! from /proc, and takes over when both are in force. What the one before it had told and lost it takes up too.
 
 use crate::{
-    event::{COUNTERS, KINDS},
+    event::{COUNTERS, KINDS, Subject, spoken::Conversation},
     identity::{
         Basename, CgroupAgent, CgroupName, FileKey, HASH_START, Instance, Label, Match, Owner, PathKey, Seed,
         Share, SuffixKey, SuffixStep, hash_step,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Raise it when a field changes its meaning and no size does.
-const REVISION: usize = 3;
+const REVISION: usize = 4;
 
 /// One number for all that follows.
 pub const CONTRACT: u64 = hash(&[
@@ -34,6 +34,7 @@ pub const CONTRACT: u64 = hash(&[
     size_of::<SuffixKey>(),
     size_of::<SuffixStep>(),
     size_of::<Owner>(),
+    size_of::<Subject>(),
     size_of::<ExactKey>(),
     size_of::<PrefixKey>(),
     size_of::<UnixKey>(),
@@ -47,6 +48,7 @@ pub const CONTRACT: u64 = hash(&[
     size_of::<Known>(),
     size_of::<QuestionKey>(),
     size_of::<Question>(),
+    size_of::<Conversation>(),
     KINDS as usize,
     COUNTERS as usize,
     limits::INSTANCES_MAX as usize,

@@ -5,6 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::bytes::{lower, opaque};
 use crate::limits::{
     DNS_ANSWERS_MAX, DNS_JUMPS_MAX, DNS_MESSAGE_BYTES, DNS_STEPS_MAX, HOST_NAME_BYTES, NAME_SUFFIXES_MAX,
 };
@@ -15,8 +16,14 @@ pub const STEPS_MAX: u32 = DNS_STEPS_MAX;
 /// Record types that carry addresses, and the one that leads to another name.
 pub const A: u32 = 1;
 pub const AAAA: u32 = 28;
+/// Service bindings, whose hints are addresses of the name (RFC 9460).
+pub const SVCB: u32 = 64;
+pub const HTTPS: u32 = 65;
 const CNAME: u32 = 5;
 const IN: u32 = 1;
+/// Keys of a service binding's parameters.
+const IPV4_HINT: u32 = 4;
+const IPV6_HINT: u32 = 6;
 
 /// What a message is read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +80,8 @@ pub struct Message {
     pub kind: u32,
     /// The id, as it stands in the message.
     pub id: u32,
+    /// An answer's response code: 0 for none but good ones.
+    pub code: u32,
     answer: u32,
     phase: u32,
     at: u32,
@@ -88,7 +97,10 @@ pub struct Message {
     equal: u32,
     records: u32,
     ttl_s: u32,
-    _pad: u32,
+    /// Of a service binding: where its data ends, how long its hints may be kept, bytes of one hint.
+    end: u32,
+    hint_ttl_s: u32,
+    hint_bytes: u32,
 }
 
 /// Phases of reading: all that is not one of them has ended.
@@ -102,6 +114,9 @@ mod phase {
     pub const COMPARE_BYTE: u32 = 6;
     pub const SKIP: u32 = 7;
     pub const BODY: u32 = 8;
+    pub const TARGET: u32 = 9;
+    pub const PARAMETER: u32 = 10;
+    pub const HINT: u32 = 11;
 }
 
 const HEADER_BYTES: u32 = 12;
@@ -118,6 +133,7 @@ impl Message {
         self.used = used;
         self.phase = phase::MALFORMED;
         (self.name_bytes, self.dots_used, self.answers_used, self.answers_cut) = (0, 0, 0, 0);
+        self.code = 0;
         self.clear_name();
         if used < HEADER_BYTES || used as usize >= DNS_MESSAGE_BYTES {
             return Err(Outcome::Malformed);
@@ -133,11 +149,10 @@ impl Message {
         if is_answer && flags & 0x0200 != 0 {
             return Err(Outcome::Truncated);
         }
-        if is_answer && flags & 0xf != 0 {
-            return Err(Outcome::Failed);
-        }
+        self.code = if is_answer { flags & 0xf } else { 0 };
         self.answer = answer;
-        self.records = self.word(6);
+        // One that failed says what it failed at, and no more.
+        self.records = if self.code == 0 { self.word(6) } else { 0 };
         self.at = HEADER_BYTES;
         self.current = HEADER_BYTES;
         self.ttl_s = u32::MAX;
@@ -156,6 +171,9 @@ impl Message {
             phase::COMPARE_BYTE => self.compare_byte(),
             phase::SKIP => self.skip(),
             phase::BODY => self.body(),
+            phase::TARGET => self.target(),
+            phase::PARAMETER => self.parameter(),
+            phase::HINT => self.hint(),
             _ => return false,
         }
         self.phase > phase::MALFORMED
@@ -165,7 +183,11 @@ impl Message {
     #[must_use]
     #[inline(always)]
     pub fn outcome(&self) -> Outcome {
-        if self.phase == phase::READ { Outcome::Read } else { Outcome::Malformed }
+        match self.phase {
+            phase::READ if self.code == 0 => Outcome::Read,
+            phase::READ => Outcome::Failed,
+            _ => Outcome::Malformed,
+        }
     }
 
     #[inline(always)]
@@ -239,7 +261,7 @@ impl Message {
         }
         self.kind = self.word(at);
         self.at = at + 4;
-        let more = self.answer != 0 && (self.kind == A || self.kind == AAAA);
+        let more = self.answer != 0 && gives_addresses(self.kind);
         self.phase = if more { phase::RECORD } else { phase::READ };
     }
 
@@ -364,23 +386,88 @@ impl Message {
             self.ttl_s = ttl_s;
             self.current = data;
         } else if kind == self.kind {
-            if bytes == if kind == A { 4 } else { 16 } {
-                self.give(data, ttl_s);
+            if kind == SVCB || kind == HTTPS {
+                self.binding(data, ttl_s);
+            } else if bytes == if kind == A { 4 } else { 16 } {
+                self.give(data, ttl_s, kind == A);
             } else {
                 self.phase = phase::MALFORMED;
             }
         }
     }
 
+    /// Priority, target and parameters. An alias (priority 0) has none that count.
     #[inline(always)]
-    fn give(&mut self, data: u32, ttl_s: u32) {
+    fn binding(&mut self, data: u32, ttl_s: u32) {
+        if data + 3 > self.at {
+            self.phase = phase::MALFORMED;
+            return;
+        }
+        if self.word(data) != 0 {
+            (self.owner, self.end, self.hint_ttl_s) = (data + 2, self.at, ttl_s);
+            self.phase = phase::TARGET;
+        }
+    }
+
+    /// One label of the target, which is written out.
+    #[inline(always)]
+    fn target(&mut self) {
+        let length = self.byte(self.owner);
+        if self.owner >= self.end || length > LABEL_BYTES_MAX {
+            self.phase = phase::MALFORMED;
+            return;
+        }
+        self.owner += 1 + length;
+        if length == 0 {
+            self.phase = phase::PARAMETER;
+        }
+    }
+
+    #[inline(always)]
+    fn parameter(&mut self) {
+        let at = self.owner;
+        if at >= self.end {
+            self.phase = if at == self.end { phase::RECORD } else { phase::MALFORMED };
+            return;
+        }
+        let (key, bytes) = (self.word(at), self.word(at + 2));
+        self.phase = phase::MALFORMED;
+        if at + 4 + bytes > self.end {
+            return;
+        }
+        self.owner = at + 4;
+        if key != IPV4_HINT && key != IPV6_HINT {
+            self.owner = at + 4 + bytes;
+            self.phase = phase::PARAMETER;
+            return;
+        }
+        self.hint_bytes = if key == IPV4_HINT { 4 } else { 16 };
+        if bytes & (self.hint_bytes - 1) == 0 {
+            self.left = bytes;
+            self.phase = phase::HINT;
+        }
+    }
+
+    #[inline(always)]
+    fn hint(&mut self) {
+        if self.left == 0 {
+            self.phase = phase::PARAMETER;
+            return;
+        }
+        self.give(self.owner, self.hint_ttl_s, self.hint_bytes == 4);
+        self.owner += self.hint_bytes;
+        self.left -= self.hint_bytes;
+    }
+
+    #[inline(always)]
+    fn give(&mut self, data: u32, ttl_s: u32, v4: bool) {
         let slot = self.answers_used;
         if slot as usize >= DNS_ANSWERS_MAX {
             self.answers_cut += 1;
             return;
         }
         let mut address = [0u8; 16];
-        if self.kind == A {
+        if v4 {
             (address[10], address[11]) = (0xff, 0xff);
             for (at, byte) in address[12..].iter_mut().enumerate() {
                 *byte = self.byte(data + at as u32) as u8;
@@ -405,23 +492,11 @@ impl Message {
     }
 }
 
+/// Whether answers of this type give the name that was asked for addresses.
+#[must_use]
 #[inline(always)]
-fn lower(byte: u32) -> u32 {
-    if matches!(byte, 0x41..=0x5a) { byte + 0x20 } else { byte }
-}
-
-/// Hides a value's range from the compiler, so that a mask which only the verifier needs is not optimised away.
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut value = value;
-        // SAFETY: moves a register onto itself, which ends what the compiler knows of `value`.
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
-        value
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    value
+pub const fn gives_addresses(kind: u32) -> bool {
+    kind == A || kind == AAAA || kind == SVCB || kind == HTTPS
 }
 
 #[cfg(test)]

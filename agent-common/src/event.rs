@@ -1,7 +1,9 @@
 //! What every event begins with; one module per hook family holds the rest.
 
+pub mod names;
 pub mod net;
 pub mod process;
+pub mod spoken;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -14,6 +16,9 @@ vocabulary! {
         Cgroup = 4 => "cgroup_created",
         Net = 16 => "net",
         Unix = 17 => "unix",
+        Question = 32 => "dns_query",
+        Answer = 33 => "dns_answer",
+        Spoken = 36 => "spoken",
     }
 }
 
@@ -83,11 +88,25 @@ vocabulary! {
         NamesPatternsCut = 29 => "name_patterns_cut",
         /// Packets of port 53 that found no work area.
         NamesBusy = 30 => "name_work_areas_busy",
+        /// DNS answers over TCP of a server on this host, in cgroup mode: whether it is an agent's cannot be known.
+        NamesUnattested = 31 => "name_answers_unattested",
+        /// Connections that said a name which their role allows.
+        SpokenMet = 40 => "spoken_met",
+        /// Connections that said another name, none, or one that cannot be read.
+        SpokenUnmet = 41 => "spoken_unmet",
+        /// Connections whose ClientHello carries an encrypted one, beside a name that the role allows.
+        SpokenEch = 42 => "spoken_ech",
+        /// Connections that speak neither TLS nor HTTP.
+        SpokenOther = 43 => "spoken_other",
+        /// Segments with bytes that were not let out, retransmissions included.
+        SpokenDropped = 44 => "spoken_segments_dropped",
+        /// Connects that were refused since there was no room to await what they say.
+        SpokenUnnoted = 45 => "spoken_unnoted",
     }
 }
 
 /// Slots of `COUNTERS`.
-pub const COUNTERS: u32 = 32;
+pub const COUNTERS: u32 = 48;
 
 /// What is recorded of an origin: bits of a `RECORD` slot (the index is the raw `Origin`).
 pub mod record {

@@ -37,6 +37,7 @@ macro_rules! vocabulary {
     };
 }
 
+pub mod bytes;
 pub mod contract;
 pub mod dns;
 pub mod event;
@@ -45,5 +46,8 @@ pub mod limits;
 pub mod name;
 pub mod offsets;
 pub mod progress;
+#[cfg(test)]
+mod random;
 pub mod rule;
+pub mod spoken;
 pub mod verdict;

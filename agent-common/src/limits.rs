@@ -102,8 +102,12 @@ pub const NAME_RULES_MAX: u32 = 262_144;
 pub const RESOLVERS_MAX: u32 = 256;
 /// How long an answer may be waited for; clients give up after 5 s, with attempts of their own.
 pub const QUESTION_MAX_S: u64 = 30;
-/// An address is known by its name at least so long: an application connects from the answer that it holds, not from
-/// the time to live in it.
-pub const NAME_TTL_MIN_S: u64 = 60;
-/// And at most so long, whatever the answer says.
+/// An address is known by its name for so long beyond the answer's time to live. A cache that is asked without a packet
+/// (systemd-resolved by nss-resolve, nscd, which forgets up to 15 s late) gives the address out until that has passed,
+/// and an application connects from the answer that it holds, not from the time to live in it.
+pub const NAME_KEPT_S: u64 = 60;
+/// And at most so long in all, whatever the answer says.
 pub const NAME_TTL_MAX_S: u64 = 86_400;
+/// Bytes of a connection in which its server name or host is looked for: a ClientHello with post-quantum keys has some
+/// 2 kB, requests with cookies more, whose host stands first. What says none within them counts as saying none.
+pub const SPOKEN_BYTES_MAX: u32 = 8_192;

@@ -22,21 +22,28 @@ pub struct NameRuleKey {
     pub policy: u32,
     /// Port in host order; 0 for every port.
     pub port: u16,
+    /// IPPROTO_*; [`ASKING`] for the question itself, whose port is 0.
     pub protocol: u8,
     pub _pad: u8,
 }
 const _: () = assert!(size_of::<NameRuleKey>() == 16);
 
+/// [`NameRuleKey::protocol`] of what becomes of asking for the name.
+pub const ASKING: u8 = 0;
+
 /// The key of `ADDRESSES` and of `RESOLVERS`: an address as one network namespace reaches it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct AddressKey {
-    /// The namespace's cookie, which no other one ever has.
+    /// The namespace's cookie, which no other one ever has; [`EVERYWHERE`].
     pub netns: u64,
     /// IPv6, or IPv4 as v4-mapped.
     pub address: [u8; 16],
 }
 const _: () = assert!(size_of::<AddressKey>() == 24);
+
+/// [`AddressKey::netns`] of resolvers that the settings name: no namespace has this cookie.
+pub const EVERYWHERE: u64 = 0;
 
 /// The patterns that one name met, the most specific first. Names that met the same share a group: to a verdict they
 /// are the same.
@@ -47,13 +54,16 @@ pub struct Group {
     pub patterns: [u64; PATTERNS_PER_NAME],
     /// CLOCK_BOOTTIME; 0 for a group that was never used, [`CLAIMED`] while one is being written.
     pub expires_ns: u64,
-    /// When an answer first said so.
+    /// When an answer first said so; [`FOR_GOOD`] where the host's own file does.
     pub since_ns: u64,
 }
 const _: () = assert!(size_of::<Group>() == 64);
 
 /// [`Group::expires_ns`] while somebody writes it: neither in force nor free.
 pub const CLAIMED: u64 = u64::MAX;
+
+/// [`Group::since_ns`] of what `/etc/hosts` says, which counts until it says otherwise.
+pub const FOR_GOOD: u64 = 0;
 
 impl Group {
     /// Whether it counts at that time.
@@ -86,7 +96,8 @@ pub struct QuestionKey {
     pub id: u16,
     /// The asker's port.
     pub port: u16,
-    pub _pad: u32,
+    /// IPPROTO_UDP or IPPROTO_TCP.
+    pub protocol: u32,
 }
 const _: () = assert!(size_of::<QuestionKey>() == 48);
 

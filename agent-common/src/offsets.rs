@@ -112,6 +112,8 @@ offsets! {
     sock_type = "sock"."sk_type",
     sock_net = "sock"."__sk_common.skc_net.net",
     sock_num = "sock"."__sk_common.skc_num",
+    sock_dport = "sock"."__sk_common.skc_dport",
+    tcp_rcv_nxt = "tcp_sock"."rcv_nxt",
     net_cookie = "net"."net_cookie",
     sock_cookie = "sock"."__sk_common.skc_cookie",
     sock_peer_pid = "sock"."sk_peer_pid",

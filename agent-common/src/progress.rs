@@ -21,6 +21,11 @@ pub struct Batch {
     /// Its length before and after.
     pub from: u64,
     pub to: u64,
+    /// The ring buffer that the records come from, by the id of its map; 0 for none.
+    pub ring: u64,
+    /// What makes lines of records (the program, and what its settings have recorded), as a hash: another daemon may make
+    /// other lines.
+    pub maker: u64,
     /// The ring buffer's position behind the last record that the lines tell. Noted last: where it is old, so is all
     /// that hangs on it.
     pub until: u64,
@@ -57,6 +62,6 @@ impl Default for Account {
 /// Room for the reasons why a record can be undecodable.
 pub const REASONS: usize = 8;
 
-const _: () = assert!(size_of::<Batch>() == 40);
+const _: () = assert!(size_of::<Batch>() == 56);
 const _: () = assert!(size_of::<Account>() == 8 * (2 * KINDS as usize + 2 * REASONS + 2));
 const _: () = assert!(size_of::<Progress>() == size_of::<Batch>() + size_of::<Account>());

@@ -40,8 +40,13 @@ vocabulary! {
         Family = 8 => "family",
         /// Source routing (IP_OPTIONS, IPV6_RTHDR): a first hop of the process's choosing.
         Routing = 9 => "routing",
+        /// A host name that a resolver is asked for.
+        Name = 10 => "name",
     }
 }
+
+/// How many classes there are.
+pub const CLASSES: usize = Class::ALL.len();
 
 /// The key of `EXACT_RULES`: one address, one port, one protocol.
 #[repr(C)]
@@ -140,12 +145,14 @@ pub struct Policy {
     /// [`Mode`], raw.
     pub mode: u8,
     /// The default of each [`Class`], as raw verdicts: `defaults[class - 1]`.
-    pub defaults: [u8; 9],
+    pub defaults: [u8; CLASSES],
     /// Bits of [`absent`]: which look-ups cannot find anything.
     pub absent: u8,
-    pub _pad: u8,
+    /// What becomes of connections by what they say first; see [`spoken`].
+    pub spoken: u8,
+    pub _pad: [u8; 3],
 }
-const _: () = assert!(size_of::<Policy>() == 16);
+const _: () = assert!(size_of::<Policy>() == 20);
 
 /// Rules on internet endpoints that a policy has none of, so that an act need not look for them. A policy that says
 /// nothing of this is looked through.
@@ -156,6 +163,48 @@ pub mod absent {
     pub const PORTS: u8 = 1 << 1;
     /// Rules in `PREFIX_RULES` for every port.
     pub const EVERY_PORT: u8 = 1 << 2;
-    /// Rules in `NAME_RULES`.
+    /// Rules in `NAME_RULES` for endpoints.
     pub const NAMES: u8 = 1 << 3;
+    /// Anything said of names at all: nobody need read questions and answers for it.
+    pub const ASKING: u8 = 1 << 4;
+}
+
+/// [`Policy::spoken`]: two bits for each kind of finding, 0 for deny, so that a policy that says nothing is strict.
+pub mod spoken {
+    use crate::{event::spoken::Finding, verdict::Verdict};
+
+    const ALERT: u8 = 1;
+    const ALLOW: u8 = 2;
+
+    /// How far the bits of a finding stand to the left. What is no name that the role allows is one kind.
+    #[inline(always)]
+    const fn shift(finding: Finding) -> u8 {
+        match finding {
+            Finding::Mismatch | Finding::Unnamed | Finding::Unreadable => 0,
+            Finding::Ech => 2,
+            Finding::Other => 4,
+        }
+    }
+
+    /// The bits that say `verdict` of `finding`.
+    #[must_use]
+    pub const fn bits(finding: Finding, verdict: Verdict) -> u8 {
+        let bits = match verdict {
+            Verdict::Allow => ALLOW,
+            Verdict::Alert => ALERT,
+            _ => 0,
+        };
+        bits << shift(finding)
+    }
+
+    /// What they say.
+    #[must_use]
+    #[inline(always)]
+    pub const fn verdict(spoken: u8, finding: Finding) -> Verdict {
+        match spoken >> shift(finding) & 3 {
+            ALLOW => Verdict::Allow,
+            ALERT => Verdict::Alert,
+            _ => Verdict::Deny,
+        }
+    }
 }

@@ -2,7 +2,10 @@
 //!
 //! The kernel hook, `role explain`, dry run and replay call [`decide`]; only the look-ups before it differ.
 
-use crate::rule::{Class, Mode, Policy, Rule};
+use crate::{
+    event::spoken::Finding,
+    rule::{Class, Mode, Policy, Rule, spoken},
+};
 
 vocabulary! {
     /// What is done with an act.
@@ -32,6 +35,8 @@ vocabulary! {
         Ungoverned = 6 => "ungoverned",
         /// The address could not be read: refused in enforce mode.
         Unreadable = 5 => "unreadable",
+        /// What the connection said first, by `network.spoken` of the role.
+        Spoken = 7 => "spoken",
     }
 }
 
@@ -101,6 +106,25 @@ pub fn decide_unreadable(policy: Option<&Policy>) -> Decision {
     }
 }
 
+/// What becomes of a connection by what it said first: `rule` is the one for the name, none where the finding decides.
+#[must_use]
+#[inline(always)]
+pub fn decide_spoken(policy: Option<&Policy>, rule: Rule, finding: Option<Finding>) -> Decision {
+    let Some(policy) = policy else {
+        return decide(None, Class::Endpoint, &Hits::default());
+    };
+    match finding {
+        None => settle(policy.mode, Verdict::Allow, Source::Rule, rule.index),
+        // A rule that denies this very name.
+        Some(Finding::Mismatch)
+            if !rule.is_none() && spoken::verdict(policy.spoken, Finding::Mismatch) == Verdict::Deny =>
+        {
+            settle(policy.mode, Verdict::Deny, Source::Rule, rule.index)
+        }
+        Some(finding) => settle(policy.mode, spoken::verdict(policy.spoken, finding), Source::Spoken, 0),
+    }
+}
+
 #[inline(always)]
 fn settle(mode: u8, wanted: Verdict, source: Source, rule: u16) -> Decision {
     let verdict = match (Mode::from_raw(mode), wanted) {
@@ -114,9 +138,10 @@ fn settle(mode: u8, wanted: Verdict, source: Source, rule: u16) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rule::CLASSES;
 
     fn policy(mode: Mode, default: Verdict) -> Policy {
-        Policy { id: 7, mode: mode as u8, defaults: [default as u8; 9], absent: 0, _pad: 0 }
+        Policy { id: 7, mode: mode as u8, defaults: [default as u8; CLASSES], absent: 0, ..Policy::default() }
     }
 
     fn rule(verdict: Verdict, prefix_len: u8, index: u16) -> Rule {
@@ -189,10 +214,10 @@ mod tests {
     fn no_policy_and_unknown_numbers_refuse() {
         assert_eq!(decide(None, Class::Endpoint, &Hits::default()).verdict, Verdict::Deny);
         let mut p = policy(Mode::Enforce, Verdict::Allow);
-        p.defaults = [99; 9];
+        p.defaults = [99; CLASSES];
         assert_eq!(decide(Some(&p), Class::Raw, &Hits::default()).verdict, Verdict::Deny);
         p.mode = 77;
-        p.defaults = [Verdict::Deny as u8; 9];
+        p.defaults = [Verdict::Deny as u8; CLASSES];
         assert_eq!(decide(Some(&p), Class::Raw, &Hits::default()).verdict, Verdict::Deny);
     }
 }

@@ -18,13 +18,14 @@ use crate::{
     event::{Kind, mask::Masks},
     identity::{
         catalogue,
+        channel::Channels,
         discovery::Running,
         lineage::{Image, Lineage},
         registry::{Agent, Registry},
     },
     kernel::{self, Adopted, Kernel, Leftover},
     pipeline::{
-        self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host,
+        self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host, hosts,
         in_force::InForce, resolvers,
     },
     policy::{self, table::Table},
@@ -129,8 +130,11 @@ fn put_in_force(
 ) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
     let apply = |kernel: &mut Kernel| {
+        if table.reads_names() {
+            hosts::honour(kernel, table, &hosts::read());
+        }
         kernel.apply(table, registry).context("put the configuration in force")?;
-        if !table.by_name.is_empty() {
+        if table.reads_names() {
             resolvers::believe(kernel, &resolvers::configured());
         }
         debug!("the configuration is in force");
@@ -192,6 +196,8 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
         masks: Masks::with_words(&config.mask_words),
         names: in_force.names.clone(),
         lineage: Lineage::default(),
+        channels: Channels::default(),
+        due: Vec::new(),
         recorder: Recorder::new(Some(file)),
         own_addresses: host::addresses(),
     };

@@ -5,6 +5,7 @@ pub mod handed_off;
 mod json;
 pub mod local;
 pub mod mask;
+pub mod names;
 pub mod net;
 pub mod process;
 pub mod reference;
@@ -61,6 +62,21 @@ pub struct Event {
     /// `unix_*`: the socket and who holds its other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unix: Option<net::Unix>,
+    /// `dns_*`: what a resolver was asked, or answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Box<names::Dns>>,
+    /// `dns_channel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Box<names::Channel>>,
+    /// `spoken`: what the connection said first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoken: Option<net::Spoken>,
+    /// Its TLS ClientHello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<net::Tls>,
+    /// Its HTTP request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<net::Http>,
     /// Why the verdict is what it is, and where it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<net::Decision>,
@@ -115,6 +131,15 @@ pub enum Kind {
     UnixConnect,
     /// A datagram to a unix socket.
     UnixSend,
+    /// An agent asks a resolver for a name. Recorded while a role names a host or says what becomes of asking.
+    DnsQuery,
+    /// A resolver's answer has come to an agent's socket; whether it is believed is another matter.
+    DnsAnswer,
+    /// An instance asks for more below one domain than names are for: data may be carried out, or in, by a resolver
+    /// (ATT&CK T1071.004). Told when a bound is passed, and again at each doubling.
+    DnsChannel,
+    /// A connection that a rule allows by name said another name, none, or what cannot be compared.
+    Spoken,
     /// An agent ran before the daemon: its instance as it was found.
     AgentFound,
     /// An instance that ran before the daemon has no process left.
@@ -150,6 +175,10 @@ impl Kind {
         (Self::NetOther, "net_other"),
         (Self::UnixConnect, "unix_connect"),
         (Self::UnixSend, "unix_send"),
+        (Self::DnsQuery, "dns_query"),
+        (Self::DnsAnswer, "dns_answer"),
+        (Self::DnsChannel, "dns_channel"),
+        (Self::Spoken, "spoken"),
         (Self::AgentFound, "agent_found"),
         (Self::AgentEnded, "agent_ended"),
         (Self::DaemonStarted, "daemon_started"),

@@ -1,6 +1,7 @@
 //! Who is who.
 
 pub mod catalogue;
+pub mod channel;
 pub mod discovery;
 pub mod identified;
 pub mod lineage;

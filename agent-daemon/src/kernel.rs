@@ -17,6 +17,7 @@ mod tables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     os::fd::OwnedFd,
     path::PathBuf,
 };
@@ -45,7 +46,7 @@ use crate::{
         naming::Files,
         registry::Registry,
     },
-    policy::table::{RuleText, Table},
+    policy::table::Table,
 };
 
 /// What this host's kernel lets Chaperone guarantee.
@@ -84,6 +85,8 @@ pub struct Kernel {
     lost: raw::Counts,
     counters: raw::Counts,
     login_programs: Vec<PathBuf>,
+    /// Resolvers that the settings name.
+    resolvers: Vec<IpAddr>,
     /// Path below the hierarchy of the one cgroup whose processes are looked at.
     scope: Option<String>,
     /// Instances that were found running, which hold one task count more than they have tasks.
@@ -122,6 +125,7 @@ impl Kernel {
             ring: Some(maps.take("EVENTS")?),
             progress: raw::mappable(maps, "PROGRESS", size_of::<Progress>())?,
             login_programs: config.login_programs.clone(),
+            resolvers: config.resolvers.clone(),
             scope: scope_below(options)?,
             found_running: BTreeSet::new(),
             // Instances that this gives numbers to must not share them with those of a daemon before this one.
@@ -214,12 +218,12 @@ impl Kernel {
     pub fn apply(&mut self, table: &Table, registry: &Registry) -> Result<()> {
         // Before anything is written: a half of it would be in force otherwise.
         self.tables.has_room(registry, &self.login_programs)?;
-        if let Some(first) = table.names_a_host() {
-            self.programs.learn_names().map_err(|error| cannot_learn(first, &error))?;
+        if table.reads_names() {
+            self.programs.learn_names().map_err(|error| cannot_learn(&table.names_wanted_by(), &error))?;
         }
         self.rules()?.0.apply(table)?;
         self.identify(registry)?;
-        if table.by_name.is_empty()
+        if !table.reads_names()
             && let Err(error) = self.programs.forgo_names()
         {
             let error = format!("{error:#}");
@@ -232,7 +236,7 @@ impl Kernel {
     fn rules(&mut self) -> Result<(&mut Rules, &mut names::Names)> {
         if self.rules.is_none() {
             let mut maps = self.programs.maps()?;
-            self.rules = Some((Rules::take(&mut maps)?, names::Names::take(&mut maps)?));
+            self.rules = Some((Rules::take(&mut maps)?, names::Names::take(&mut maps, &self.resolvers)?));
         }
         self.rules.as_mut().map(|(rules, names)| (rules, names)).context("the tables of rules are not open")
     }
@@ -353,13 +357,11 @@ impl Kernel {
     }
 }
 
-/// Why a table with rules by host name cannot be put in force.
-fn cannot_learn(first: &RuleText, error: &anyhow::Error) -> anyhow::Error {
+/// Why a table that says something of names cannot be put in force.
+fn cannot_learn(wanted_by: &str, error: &anyhow::Error) -> anyhow::Error {
     anyhow!(
-        "{}: the rule `{}` names a host, and the programs that learn hosts' addresses from resolvers' answers cannot be \
-         put in force: {error:#} (name its addresses, or see what else is attached there: `bpftool cgroup tree`)",
-        first.place,
-        first.text
+        "{wanted_by}, and the programs that read questions to resolvers and their answers cannot be put in force: \
+         {error:#} (name addresses, or see what else is attached there: `bpftool cgroup tree`)"
     )
 }
 

@@ -4,6 +4,7 @@ mod answer;
 pub mod bounds;
 mod guarantees;
 pub mod host;
+pub mod hosts;
 pub mod in_force;
 mod line;
 mod loss;
@@ -53,6 +54,10 @@ pub struct Pipeline {
     started: std::time::SystemTime,
     /// As they were told to the kernel side.
     resolvers: BTreeSet<IpAddr>,
+    /// As they were at the last look.
+    resolvers_seen: BTreeSet<IpAddr>,
+    /// The file of static names as it was told to the kernel side, with the rules in force then.
+    hosts: Option<hosts::Stamp>,
     ticks: u64,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
@@ -96,6 +101,8 @@ impl Pipeline {
             watched,
             started,
             resolvers: BTreeSet::new(),
+            resolvers_seen: BTreeSet::new(),
+            hosts: None,
             ticks: 0,
             rejected: None,
             by_half: false,
@@ -113,6 +120,8 @@ impl Pipeline {
     /// # Errors
     /// When the kernel side's events cannot be read any more: another start is what can help.
     pub async fn run(&mut self, mut inputs: Inputs) -> Result<()> {
+        // Told to the kernel side already; from here on events have these names.
+        self.follow_hosts();
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest = std::pin::pin!(sleep_until(Instant::now()));
@@ -159,6 +168,7 @@ impl Pipeline {
         self.line.recorder.flush();
         // Written, or counted as not written. Until here the next daemon would read them again.
         events.release();
+        self.line.tell_due();
         taken
     }
 
@@ -193,9 +203,10 @@ impl Pipeline {
             file.follow_name();
         }
         self.line.recorder.followers.sweep();
-        if !self.in_force.table.by_name.is_empty() {
+        if self.in_force.table.reads_names() {
             self.follow_resolvers();
         }
+        self.follow_hosts();
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
             self.reap();
@@ -242,9 +253,15 @@ impl Pipeline {
                     self.reject(trigger, vec![collision(role).into()]);
                     return;
                 }
-                if !table.by_name.is_empty() {
-                    self.follow_resolvers();
+                if table.reads_names() {
+                    if !self.in_force.table.reads_names() {
+                        self.resolvers = resolvers::configured();
+                        resolvers::believe(&mut self.kernel, &self.resolvers);
+                    }
+                    // Before the rules, so that a name of the file holds from the first moment on.
+                    hosts::honour(&mut self.kernel, &table, &hosts::read());
                 }
+                self.hosts = None;
                 if let Err(error) = self.kernel.apply(&table, &registry) {
                     let former = self.restore();
                     self.reject(trigger, vec![format!("{error:#}; {former}").into()]);

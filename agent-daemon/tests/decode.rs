@@ -17,7 +17,7 @@ use chaperone::{
     event::{Event, Kind, Truncated, local::UNDECODABLE, mask::Masks, word::InstanceId},
     kernel::hooks::{self, Head, Reading},
 };
-use records::{Random, cgroup, exec, exit, fork, net, texts, unix};
+use records::{Random, cgroup, dns, exec, exit, fork, net, texts, unix};
 
 static MASKS: LazyLock<Masks> = LazyLock::new(Masks::default);
 
@@ -144,6 +144,30 @@ fn numbers_without_a_word_are_values_not_errors() {
 }
 
 #[test]
+fn questions_and_answers_carry_name_type_and_addresses() {
+    let event = decode(&dns("api.example.com", &[])).unwrap();
+    assert_eq!((event.kind, event.verdict.unwrap().known()), (Kind::DnsQuery, Some(Verdict::Allow)));
+    let asked = event.dns.unwrap();
+    assert_eq!((&*asked.name, asked.kind.as_deref(), asked.id), ("api.example.com", Some("A"), 0x1234));
+    assert_eq!((asked.resolver, asked.configured), (Some(IpAddr::from([127, 0, 0, 53])), Some(true)));
+    assert_eq!((&*asked.protocol, asked.code, asked.answers), ("udp", None, Vec::new()));
+    let event = decode(&dns("api.example.com", &["192.0.2.1", "2001:db8::1"])).unwrap();
+    assert_eq!((event.kind, event.verdict, event.decision), (Kind::DnsAnswer, None, None));
+    let answered = event.dns.unwrap();
+    assert_eq!((answered.code.as_deref(), answered.configured), (Some("NOERROR"), None));
+    let told: Vec<String> = answered.answers.iter().map(|a| format!("{} {}", a.address, a.ttl_s)).collect();
+    assert_eq!(told, ["192.0.2.1 300", "2001:db8::1 300"]);
+    // Fewer addresses than it says.
+    let whole = dns("api.example.com", &["192.0.2.1"]);
+    let mut short = whole.clone();
+    short.truncate(whole.len() - 1);
+    let mut header: Header = bytemuck::pod_read_unaligned(&short[..size_of::<Header>()]);
+    header.bytes -= 1;
+    short[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
+    assert_eq!(decode(&short).unwrap_err(), "short");
+}
+
+#[test]
 fn unix_sockets_have_a_path_or_an_abstract_name_and_a_peer() {
     let event = decode(bytemuck::bytes_of(&unix(b"/run/docker.sock"))).unwrap();
     assert_eq!((event.kind, event.handed_off.as_deref()), (Kind::UnixConnect, Some("docker")));
@@ -249,6 +273,8 @@ fn no_bytes_make_the_decoder_panic_and_every_event_is_one_line_of_json() {
         bytemuck::bytes_of(&fork()).to_vec(),
         bytemuck::bytes_of(&net("192.0.2.7", 443)).to_vec(),
         bytemuck::bytes_of(&unix(b"/run/user/1000/bus")).to_vec(),
+        dns("api.example.com", &[]),
+        dns("api.example.com", &["192.0.2.1", "2001:db8::1"]),
     ];
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut events, mut line) = (0, Vec::new());

@@ -17,11 +17,14 @@ use agent_common::{
 use chaperone::{
     config::Record,
     event::{Event, Kind, mask::Masks, reference},
-    identity::lineage::{Lineage, Names},
+    identity::{
+        channel::Channels,
+        lineage::{Lineage, Names},
+    },
     pipeline::{Host, Line},
     record::{Recorder, file::File, progress::Progress},
 };
-use records::{cgroup, exec, exit, fork, net, texts, unix};
+use records::{cgroup, dns, exec, exit, fork, net, texts, unix};
 
 fn line(file: Option<File>) -> Line {
     let mut names = Names::default();
@@ -39,6 +42,8 @@ fn line(file: Option<File>) -> Line {
         masks: Masks::default(),
         names: names.into(),
         lineage: Lineage::default(),
+        channels: Channels::default(),
+        due: Vec::new(),
         recorder: Recorder::new(file),
         own_addresses: vec!["192.0.2.50".parse().unwrap()],
     }
@@ -60,6 +65,8 @@ fn session() -> Vec<Vec<u8>> {
         cgroup(&format!("/system.slice/docker-{id}.scope")),
         texts(start, ["/usr/bin/node", "/opt/invoice-bot/bin/run", argv, "/srv/invoices/2026"]),
         bytemuck::bytes_of(&fork()).to_vec(),
+        dns("collector.example.net", &[]),
+        dns("collector.example.net", &["192.0.2.7"]),
         bytemuck::bytes_of(&refused).to_vec(),
         bytemuck::bytes_of(&net("192.0.2.50", 22)).to_vec(),
         bytemuck::bytes_of(&unix(b"/run/docker.sock")).to_vec(),

@@ -8,6 +8,7 @@ use crate::{emit, hooks::net::address::To, subject};
 use agent_common::{
     event::{
         Counter, Kind,
+        names::{DNS_HEAD_BYTES, Dns},
         net::{Judgement, Net, Op, Place, Unix},
         record,
     },
@@ -70,6 +71,25 @@ pub fn unix(label: &Label, policy: Option<&Policy>, event: &mut Unix, decision: 
         }
     }
     answer
+}
+
+/// As [`net`], for a question to a resolver, which is told in any case; whether it is refused. Over UDP the caller gets
+/// the error, over TCP the segment is gone.
+#[inline(always)]
+pub fn question(
+    label: &Label,
+    policy: Option<&Policy>,
+    event: &mut Dns,
+    decision: Decision,
+    tcp: bool,
+) -> bool {
+    let answer = carry_out(decision);
+    if emit::recorded(label.origin, record::NET) {
+        event.judgement = judgement(decision, policy, Place::Cgroup, if tcp { 0 } else { answer });
+        emit::head(&mut event.header, Kind::Question, DNS_HEAD_BYTES);
+        emit::submit((&raw const *event).cast(), DNS_HEAD_BYTES, Kind::Question, label);
+    }
+    answer != 0
 }
 
 #[inline(always)]

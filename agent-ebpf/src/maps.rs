@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 
 use agent_common::{
-    event::{COUNTERS as COUNTER_SLOTS, KINDS},
+    event::{COUNTERS as COUNTER_SLOTS, KINDS, Subject, spoken::Conversation},
     identity::{
         Basename, CgroupAgent, CgroupName, FileKey, Instance, Label, Match, Owner, PathKey, Seed, Share,
         SuffixKey, SuffixStep,
@@ -73,6 +73,15 @@ pub static FLOWS: SkStorage<u64> = Storage::new();
 #[unsafe(link_section = ".maps")]
 #[unsafe(no_mangle)]
 pub static AGENT_SERVERS: SkStorage<u64> = Storage::new();
+
+/// Sockets through which an agent asks resolvers, with who last did.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub static ASKERS: SkStorage<Subject> = Storage::new();
+/// Connections that a rule allowed by name, and what they have said so far.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub static SPOKEN: SkStorage<Conversation> = Storage::new();
 
 /// Live instances. Written here; the daemon adds those that ran before it.
 #[map]

@@ -1,5 +1,6 @@
 //! Paths: walked from a dentry up to the root of its mount namespace, as d_path does.
 
+pub use agent_common::bytes::opaque;
 use agent_common::{
     event::{Text, text_flags},
     identity::{HASH_START, hash_step},
@@ -264,15 +265,6 @@ pub fn copy(
         described.flags |= text_flags::UNREADABLE;
         (described, at)
     }
-}
-
-/// Hides a value's range from the compiler, so that a mask which only the verifier needs is not optimised away.
-#[inline(always)]
-pub fn opaque(value: usize) -> usize {
-    let mut value = value;
-    // SAFETY: moves a register onto itself, which ends what the compiler knows of `value`.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
 }
 
 /// One buffer of user memory into the hash.

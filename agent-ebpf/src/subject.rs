@@ -223,7 +223,41 @@ fn storage(task: Ptr, init: *mut Label, flags: u64) -> Option<&'static mut Label
 /// The subject of an event by the current task.
 #[inline(always)]
 pub fn describe(subject: &mut Subject, label: &Label) {
-    *subject = described(label, uid());
+    describe_with(subject, label, uid());
+}
+
+/// The same, with a user that is known, and written field by field: a whole subject would lie on the stack first.
+#[inline(always)]
+pub fn describe_with(subject: &mut Subject, label: &Label, uid: u32) {
+    // SAFETY: these helpers take nothing.
+    let (ids, cgroup_id) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_cgroup_id()) };
+    subject.instance = label.instance;
+    subject.exec_id = label.exec_id;
+    subject.parent_exec_id = label.parent_exec_id;
+    subject.cgroup_id = cgroup_id;
+    subject.pid = (ids >> 32) as u32;
+    subject.tid = ids as u32;
+    subject.uid = uid;
+    subject.loginuid = current_loginuid();
+    subject.agent = label.agent;
+    subject.role = label.role;
+    subject.evidence = label.evidence;
+    subject.origin = label.origin;
+    subject._pad = 0;
+    subject._pad2 = 0;
+    subject.comm = bytemuck::cast(name());
+}
+
+/// As much of a label as a policy, and a share of the ring buffer, are found by: of who was noted on a socket.
+#[inline(always)]
+pub fn noted(subject: &Subject) -> Label {
+    Label {
+        instance: subject.instance,
+        agent: subject.agent,
+        role: subject.role,
+        origin: subject.origin,
+        ..Label::default()
+    }
 }
 
 /// The same, of an event that is put together as a whole.

@@ -6,9 +6,10 @@
 //!   [`sctp`], [`unix`], [`family`], [`tunnel`], [`kernelmade`] its rows
 //! - [`ctx`] what a way is given; [`sys`] the system calls; [`frame`] packets by hand
 //! - [`receive`] the other end, with [`capture`]; [`selfcheck`] all ways against it
-//! - [`shape`] births; [`tree`] random process trees; [`dns`] a name server; [`storm`] and [`hammer`] the same act many times; [`cost`] what
+//! - [`shape`] births; [`tree`] random process trees; [`dns`] a name server, [`arrivals`] who came; [`storm`] and [`hammer`] the same act many times; [`cost`] what
 //!   one takes
 
+pub mod arrivals;
 pub mod capture;
 pub mod compat;
 pub mod cost;
@@ -84,6 +85,8 @@ enum Other {
     Hammer(hammer::Hammer),
     /// Answer as a name server, truly or not
     Dns(dns::Dns),
+    /// Print which addresses somebody connects to
+    Arrivals(arrivals::Arrivals),
     /// Measure what an operation takes
     Cost(cost::Cost),
     /// Be born in a given shape, then execute a command
@@ -186,6 +189,7 @@ impl Act {
             Some(Other::Storm(storm)) => storm.run(),
             Some(Other::Hammer(hammer)) => hammer.run(),
             Some(Other::Dns(dns)) => dns.run(),
+            Some(Other::Arrivals(arrivals)) => arrivals.run(),
             Some(Other::Cost(cost)) => cost.run(),
             Some(Other::Shape(shape)) => shape.run(),
             Some(Other::Tree(tree)) => tree.run(),

@@ -26,6 +26,7 @@ use self::{
 };
 use crate::{
     case::Tally,
+    guest::names::real::{self, clients::NODE},
     harness::{Daemon, Start},
 };
 
@@ -94,6 +95,9 @@ impl Agents {
         if self.alert {
             return Ok(ExitCode::SUCCESS);
         }
+        drop(daemon);
+        let by_node = "names by Node's fetch hold at the first packet";
+        tally.perform(by_node, || real::by(NODE, &self.mode));
         summary::tell(&tally, &rows)?;
         Ok(tally.exit_code())
     }

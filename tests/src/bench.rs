@@ -6,6 +6,7 @@ mod clock;
 pub mod cost;
 pub mod endpoints;
 pub mod gaps;
+pub mod names;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Name {
     Gaps,
     /// What a storm performed against what was recorded and counted as lost
     Accounting,
+    /// Fresh names by real resolvers and clients, first packets
+    Names,
     /// Instructions per operation, memory, bytes, start
     Cost,
 }
@@ -41,6 +44,7 @@ impl Bench {
             Name::Attribution => attribution::run(&self.mode)?,
             Name::Gaps => gaps::run(&self.mode)?,
             Name::Accounting => accounting::run(&self.mode)?,
+            Name::Names => names::run(&self.mode)?,
             Name::Cost => cost::run()?,
         };
         let text = serde_json::to_string(&report)?;

@@ -119,7 +119,11 @@ impl Daemon {
                 && self.directory.join("control.sock").exists()
             {
                 let (wanted, got) = (self.start.mode.as_deref(), started["daemon"]["mode"].as_str());
-                ensure!(wanted.is_none() || wanted == got, "the daemon runs in {got:?} mode, not {wanted:?}");
+                ensure!(
+                    wanted.is_none() || wanted == got,
+                    "the daemon runs in {got:?} mode, not {wanted:?}: {}",
+                    started["daemon"]["mode_reason"]
+                );
                 return Ok(());
             }
             if self.child.try_wait()?.is_some() || Instant::now() > end {

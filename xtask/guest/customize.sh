@@ -39,7 +39,7 @@ printf 'PermitRootLogin prohibit-password\nUseDNS no\n' > "$root/etc/ssh/sshd_co
 # Loopback and what a test makes are all the network there is: nothing to wait for, nothing to update, no terminals to serve.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer systemd-tmpfiles-clean.timer motd-news.timer systemd-random-seed.service systemd-pstore.service \
-    systemd-timesyncd.service systemd-networkd.service systemd-networkd.socket systemd-resolved.service \
+    systemd-timesyncd.service systemd-networkd.service systemd-networkd.socket systemd-resolved.service nscd.service \
     systemd-network-generator.service systemd-firstboot.service systemd-sysusers.service systemd-boot-update.service \
     systemd-remount-fs.service systemd-machine-id-commit.service modprobe@configfs.service modprobe@drm.service \
     modprobe@efi_pstore.service modprobe@fuse.service modprobe@dm_mod.service modprobe@loop.service \
@@ -49,6 +49,10 @@ done
 mkdir -p "$root/etc/systemd/system.conf.d" "$root/etc/systemd/journald.conf.d"
 printf '[Manager]\nDefaultTimeoutStopSec=5s\n' > "$root/etc/systemd/system.conf.d/guest.conf"
 printf '[Journal]\nStorage=volatile\n' > "$root/etc/systemd/journald.conf.d/guest.conf"
+
+# Names are resolved by whom a test says: the packages of two resolvers would have put themselves in the way.
+rm -f "$root/etc/resolv.conf"
+sed -i 's/^hosts:.*/hosts: files dns/' "$root/etc/nsswitch.conf"
 
 # The kernel's modules are mounted here, the driver's own files go there.
 mkdir -p "$root/lib/modules" "$root/usr/lib/guest"

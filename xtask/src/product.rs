@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::cache::Cache;
 use crate::setup::toolchain::{self, in_front};
-use crate::step::{run, step};
+use crate::step::{note, run, step};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAMS: [&str; 2] = ["chaperone", "chaperone-tests"];
@@ -68,8 +68,31 @@ pub fn build() -> Result<Product> {
         run(&mut cargo)
     })?;
     let directory = target.join(TARGET).join("release");
-    let stripped = PROGRAMS.into_iter().map(|name| strip(&directory, name)).collect::<Result<_>>()?;
+    let mut stripped =
+        PROGRAMS.into_iter().map(|name| strip(&directory, name)).collect::<Result<Vec<_>>>()?;
+    if toolchain::musl() {
+        stripped.push(client(&target)?);
+    } else {
+        note("there is no Rust for musl: names are not tested with a client of musl's");
+    }
     Ok(Product { directory, stripped })
+}
+
+/// Builds the client whose C library is musl, when its source has changed.
+fn client(target: &Path) -> Result<PathBuf> {
+    let (source, built) = (root().join("tests/musl/client.rs"), target.join("chaperone-musl"));
+    if !newer(&built, &source) {
+        let mut rustc = Command::new("rustc");
+        rustc.args(["--edition=2024", "-Copt-level=2", "-Cstrip=symbols", "--target", toolchain::MUSL]);
+        run(rustc.arg("-o").arg(&built).arg(&source))?;
+    }
+    Ok(built)
+}
+
+/// Whether a file is there and younger than what it is made of.
+fn newer(made: &Path, of: &Path) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    modified(made).is_some_and(|made| modified(of).is_some_and(|of| made > of))
 }
 
 /// The project's top directory: the clone that cargo runs us from, wherever we were compiled.
@@ -91,8 +114,7 @@ fn strip(directory: &Path, name: &str) -> Result<PathBuf> {
     let to = directory.join("stripped");
     fs::create_dir_all(&to).with_context(|| format!("make {}", to.display()))?;
     let stripped = to.join(name);
-    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
-    if modified(&stripped).is_none_or(|ours| modified(&built).is_none_or(|theirs| ours <= theirs)) {
+    if !newer(&stripped, &built) {
         run(Command::new("strip").arg("-o").arg(&stripped).arg(&built))?;
     }
     Ok(stripped)

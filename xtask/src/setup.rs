@@ -25,6 +25,8 @@ pub struct Setup {
 pub fn run(arguments: &Setup) -> Result<ExitCode> {
     let cache = Cache::open()?;
     toolchain::ensure(&cache)?;
+    // Where it cannot be had the product is built without, and says so.
+    toolchain::musl();
     packages::require(&[packages::QEMU])?;
     let image = image::ensure(&cache)?;
     for line in kernels::LINES {

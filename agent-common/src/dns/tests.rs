@@ -119,6 +119,32 @@ fn a_chain_is_followed_in_its_order_and_its_least_time_counts() {
 }
 
 #[test]
+fn hints_of_a_service_binding_are_addresses_of_the_name() {
+    let data = |priority: u8| {
+        let mut data = vec![0, priority];
+        data.extend(name("edge.cdn.net"));
+        data.extend([0, 1, 0, 3, 2, b'h', b'2', 0, 4, 0, 8, 192, 0, 2, 1, 192, 0, 2, 2]);
+        data
+    };
+    let bytes = |data: &[u8]| {
+        let mut bytes = head(0x8180, 1);
+        bytes.extend(question("api.example.com", 65));
+        bytes.extend(record(ASKED, 65, 30, data));
+        bytes
+    };
+    let (outcome, message) = read(&bytes(&data(1)), Expect::Answer);
+    let expected = vec![("192.0.2.1".into(), 30), ("192.0.2.2".into(), 30)];
+    assert_eq!((outcome, addresses(&message)), (Outcome::Read, expected));
+    // An alias has no parameters.
+    assert_eq!(addresses(&read(&bytes(&data(0)), Expect::Answer).1), vec![]);
+    for (what, cut) in [("a hint cut", 1), ("no room for a hint's length", 9), ("no target", 30)] {
+        let whole = data(1);
+        let (outcome, _) = read(&bytes(&whole[..whole.len() - cut]), Expect::Answer);
+        assert_eq!(outcome, Outcome::Malformed, "{what}");
+    }
+}
+
+#[test]
 fn what_no_chain_leads_to_is_not_taken() {
     let bytes = answer(&[
         record(&name("edge.cdn.net"), 1, 900, &[192, 0, 2, 7]),

@@ -29,6 +29,8 @@ vocabulary! {
         Lsm = 1 => "lsm",
         /// A cgroup hook (connect, sendmsg, sock_create).
         Cgroup = 2 => "cgroup",
+        /// The packet, on its way out.
+        Packet = 3 => "packet",
     }
 }
 

@@ -44,9 +44,9 @@ fn table(names: &[NameView]) -> String {
             (BOLD, render::harmless(&name.name)),
             (Style::new(), name.address.to_string()),
             (Style::new(), name.patterns.join(", ")),
-            (DIM, format!("{} s ago", name.since_s)),
-            (Style::new(), format!("in {} s", name.expires_s)),
-            (DIM, name.resolver.to_string()),
+            (DIM, name.since_s.map(|since| format!("{since} s ago")).unwrap_or_default()),
+            (Style::new(), name.expires_s.map(|left| format!("in {left} s")).unwrap_or_default()),
+            (DIM, name.resolver.map_or_else(|| "/etc/hosts".to_owned(), |resolver| resolver.to_string())),
         ]);
     }
     table.render(render::line_width())

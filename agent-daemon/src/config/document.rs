@@ -83,6 +83,9 @@ pub struct RoleSpec {
     pub description: Option<String>,
     pub mode: Mode,
     pub network: Network,
+    /// What becomes of asking for names; without it every name may be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Names>,
 }
 
 vocabulary! {
@@ -134,6 +137,9 @@ pub struct Network {
     /// The default of single kinds of socket, where it differs.
     #[serde(default, skip_serializing_if = "Defaults::is_empty")]
     pub defaults: Defaults,
+    /// What becomes of connections that a rule allows by name, by what they say first.
+    #[serde(default, skip_serializing_if = "Spoken::is_empty")]
+    pub spoken: Spoken,
     /// The most specific rule decides; the order does not matter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
@@ -141,6 +147,32 @@ pub struct Network {
     #[serde(skip)]
     #[schemars(skip)]
     pub unfinished: Vec<Spanned<String>>,
+}
+
+/// Which host names agents of the role may ask resolvers for.
+///
+/// A name that a rule of `network` allows may be asked for; one that such a rule refuses may not, where it is as specific.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Names {
+    /// What becomes of a question for a name that the role does not name, and of what cannot be read as a question.
+    pub default: Answer,
+    /// Names that may be asked for, or may not, beside those of `network`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<NameRule>,
+}
+
+/// One rule on asking.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NameRule {
+    /// A host name, or `*.` and a name for all below it.
+    pub name: Spanned<String>,
+    pub verdict: Answer,
+    /// Where the rule stands.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub place: Option<Place>,
 }
 
 /// Defaults of single kinds of socket. Those left out follow `network.default`, but for `netlink` (allow) and
@@ -180,6 +212,31 @@ impl Defaults {
     pub fn is_empty(&self) -> bool {
         let Self { unix, netlink, vsock, raw, packet, protocol, family, routing } = self;
         [unix, netlink, vsock, raw, packet, protocol, family, routing].iter().all(|answer| answer.is_none())
+    }
+}
+
+/// What becomes of a TCP connection that a rule allows by name, by the server name of its TLS ClientHello or the host of
+/// its HTTP request.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spoken {
+    /// It says another name than the role allows on that port, none, or one that cannot be read. Deny where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<Answer>,
+    /// Its ClientHello carries an encrypted one, whose name nobody on the way can read. Deny where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ech: Option<Answer>,
+    /// It speaks neither TLS nor HTTP. Allow where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<Answer>,
+}
+
+impl Spoken {
+    /// Whether nothing is given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { mismatch, ech, other } = self;
+        [mismatch, ech, other].iter().all(|answer| answer.is_none())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{
     document::{
         AgentDocument, AgentKind, AgentSpec, Answer, ApiVersion, Defaults, MatchSpec, Metadata, Mode,
-        Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned,
+        NameRule, Names, Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned, Spoken,
     },
     fields::{self, Fields},
     problem::{Problem, Problems, quoted},
@@ -154,14 +154,33 @@ fn role_spec(node: &Node, problems: &mut Problems) -> Option<RoleSpec> {
         fields::word(node, "mode", &words, problems)
     });
     let network = fields.need("network").and_then(|node| network(node, problems));
+    let names = fields.get("names").and_then(|node| names(node, problems));
     fields.finish(problems);
-    Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network? })
+    Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network?, names })
+}
+
+fn names(node: &Node, problems: &mut Problems) -> Option<Names> {
+    let mut fields = Fields::of(node, "names", problems)?;
+    let default = fields.need("default").and_then(|node| answer(node, "default", problems));
+    let items = fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems));
+    let rules = items.iter().filter_map(|item| name_rule(item, problems)).collect();
+    fields.finish(problems);
+    Some(Names { default: default.unwrap_or(Answer::Deny), rules })
+}
+
+fn name_rule(node: &Node, problems: &mut Problems) -> Option<NameRule> {
+    let mut fields = Fields::of(node, "a rule on names", problems)?;
+    let name = fields.need("name").and_then(|node| spanned(node, "name", problems));
+    let verdict = fields.need("verdict").and_then(|node| answer(node, "verdict", problems));
+    fields.finish(problems);
+    Some(NameRule { name: name?, verdict: verdict?, place: Some(node.place.clone()) })
 }
 
 fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
     let mut fields = Fields::of(node, "network", problems)?;
     let default = fields.need("default").and_then(|node| answer(node, "default", problems));
     let defaults = fields.get("defaults").and_then(|node| defaults(node, problems)).unwrap_or_default();
+    let spoken = fields.get("spoken").and_then(|node| spoken(node, problems)).unwrap_or_default();
     let (mut rules, mut unfinished) = (Vec::new(), Vec::new());
     for item in fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems)) {
         match rule(item, problems) {
@@ -170,7 +189,7 @@ fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
         }
     }
     fields.finish(problems);
-    Some(Network { default: default.unwrap_or(Answer::Deny), defaults, rules, unfinished })
+    Some(Network { default: default.unwrap_or(Answer::Deny), defaults, spoken, rules, unfinished })
 }
 
 fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
@@ -190,12 +209,18 @@ fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
     Some(defaults)
 }
 
+fn spoken(node: &Node, problems: &mut Problems) -> Option<Spoken> {
+    let mut fields = Fields::of(node, "spoken", problems)?;
+    let mut read = |name| fields.get(name).and_then(|node| answer(node, name, problems));
+    let spoken = Spoken { mismatch: read("mismatch"), ech: read("ech"), other: read("other") };
+    fields.finish(problems);
+    Some(spoken)
+}
+
 /// A rule, or what it names when the rest of it cannot be read.
 fn rule(node: &Node, problems: &mut Problems) -> Result<RuleSpec, Option<Spanned<String>>> {
     let mut fields = Fields::of(node, "a rule", problems).ok_or(None)?;
-    let to = fields.need("to").and_then(|node| {
-        Some(Spanned { value: fields::text(node, "to", problems)?, place: node.place.clone() })
-    });
+    let to = fields.need("to").and_then(|node| spanned(node, "to", problems));
     let protocol = fields.get("protocol").map(|node| {
         let words: Vec<_> = Protocol::ALL.iter().map(|protocol| (protocol.name(), *protocol)).collect();
         let value = fields::word(node, "protocol", &words, problems)?;
@@ -212,6 +237,11 @@ fn rule(node: &Node, problems: &mut Problems) -> Result<RuleSpec, Option<Spanned
         }
         (to, ..) => Err(to),
     }
+}
+
+/// A text and where it stands.
+fn spanned(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Spanned<String>> {
+    Some(Spanned { value: fields::text(node, what, problems)?, place: node.place.clone() })
 }
 
 fn answer(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Answer> {

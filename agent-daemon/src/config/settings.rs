@@ -1,6 +1,10 @@
 //! The daemon's own settings: `chaperone.yaml`, kind `Daemon`. Everything has a default.
 
-use std::path::{Path, PathBuf};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +47,10 @@ pub struct Config {
     /// Whether the built-in catalogue recognises known agents that nobody registered: they are observed, and never
     /// refused anything.
     pub catalogue: Catalogue,
+    /// Resolvers that containers are configured for: their answers give addresses names in whatever network namespace they
+    /// are asked from, beside those of the host's own `resolv.conf` in the host's.
+    #[schemars(with = "Vec<String>")]
+    pub resolvers: Vec<IpAddr>,
     /// Words beside the built-in ones: an option or variable whose name contains one (in any case) has its value masked.
     pub mask_words: Vec<String>,
 }
@@ -89,6 +97,7 @@ impl Default for Config {
             record: Record::default(),
             login_programs: LOGIN_PROGRAMS.iter().map(PathBuf::from).collect(),
             catalogue: Catalogue::On,
+            resolvers: Vec::new(),
             mask_words: Vec::new(),
         }
     }
@@ -101,6 +110,16 @@ impl Default for Record {
             human: Recorded { processes: true, network: true, argv: false },
             system: Recorded { processes: false, network: false, argv: false },
         }
+    }
+}
+
+impl Record {
+    /// A number for what is recorded, and by which version: with another one records make other lines.
+    #[must_use]
+    pub fn maker(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (env!("CARGO_PKG_VERSION"), format!("{self:?}")).hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -178,6 +197,14 @@ pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
         let words: Vec<_> = Catalogue::ALL.iter().map(|word| (word.name(), *word)).collect();
         config.catalogue = fields::word(node, "catalogue", &words, problems)?;
     }
+    if let Some(node) = fields.get("resolvers") {
+        let items = fields::items(node, "resolvers", problems);
+        config.resolvers = items.iter().filter_map(|n| resolver(n, problems)).collect();
+        if items.len() > RESOLVERS_MAX {
+            let what = format!("{} resolvers, at most {RESOLVERS_MAX}", items.len());
+            problems.push(Problem::new(&node.place, what, "name those that agents' containers ask"));
+        }
+    }
     if let Some(node) = fields.get("mask_words") {
         let items = fields::items(node, "mask_words", problems);
         config.mask_words = items.iter().filter_map(|n| mask_word(n, problems)).collect();
@@ -232,6 +259,20 @@ fn group(node: &Node, problems: &mut Problems) -> Option<String> {
     fields::text(node, "control_group", problems)
 }
 
+fn resolver(node: &Node, problems: &mut Problems) -> Option<IpAddr> {
+    let text = fields::text(node, "a resolver", problems)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        let what = format!("a resolver cannot be {}", quoted(&text));
+        problems.push(Problem::new(
+            &node.place,
+            what,
+            "write its address, without a port: it is asked at 53",
+        ));
+    }
+    address
+}
+
 fn mask_word(node: &Node, problems: &mut Problems) -> Option<String> {
     let word = fields::text(node, "a mask word", problems)?;
     if word.trim().len() < MASK_WORD_BYTES_MIN {
@@ -257,5 +298,7 @@ const LOGIN_PROGRAMS: &[&str] = &[
     "/usr/libexec/openssh/sshd-session",
 ];
 const OFF: &str = "off";
+/// Half of what the kernel side has room for: the other half is the host's own.
+const RESOLVERS_MAX: usize = agent_common::limits::RESOLVERS_MAX as usize / 2;
 const EVENTS_FILE_BYTES_MIN: u64 = 1 << 20;
 const MASK_WORD_BYTES_MIN: usize = 3;

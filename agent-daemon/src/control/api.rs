@@ -81,12 +81,15 @@ pub struct NameView {
     pub address: IpAddr,
     /// What of it rules have, as they are known: the whole name, wildcards. Empty where no rule has them any more.
     pub patterns: Vec<String>,
-    /// Seconds since an answer first said so.
-    pub since_s: u64,
-    /// Seconds until it does not count any more.
-    pub expires_s: u64,
-    /// Whose answer it was last.
-    pub resolver: IpAddr,
+    /// Seconds since an answer first said so; absent where `/etc/hosts` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_s: Option<u64>,
+    /// Seconds until it does not count any more; absent where it does until the file says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_s: Option<u64>,
+    /// Whose answer it was last; absent where `/etc/hosts` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<IpAddr>,
 }
 
 /// `/v1/status`.

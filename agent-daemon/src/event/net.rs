@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 
 use agent_common::{
-    event::net::{Op, Place},
+    event::{
+        net::{Op, Place},
+        spoken::Finding,
+    },
     identity::Origin,
     rule::{Class, Mode},
+    spoken::Protocol,
     verdict::{Source, Verdict},
 };
 use schemars::JsonSchema;
@@ -36,12 +40,44 @@ pub struct Network {
     pub address: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u32>,
+    /// The name that the instance was last answered this address for (`dns_answer`); other names may have it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
     /// Vsock context id or netlink port id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cid: Option<u32>,
     /// The kernel's cookie of the socket, hexadecimal: the same in other events of this socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Box<str>>,
+}
+
+/// What a connection said first, where that is not simply a name which its role allows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spoken {
+    /// What was found.
+    pub finding: Word<Finding>,
+    /// What it speaks; absent where that did not come out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Word<Protocol>>,
+}
+
+/// A TLS ClientHello.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tls {
+    /// The server name (SNI), lower case; of what cannot be read, as much as was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<Box<str>>,
+    /// It carries an encrypted ClientHello, or what looks like one (GREASE).
+    pub ech: bool,
+}
+
+/// An HTTP request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Http {
+    /// The host that it is for: of its target, or its `Host` field, without a port, lower case; of what cannot be read, as
+    /// much as was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Box<str>>,
 }
 
 /// An act on a unix socket.

@@ -6,9 +6,13 @@ mod time;
 use std::{borrow::Cow, fmt};
 
 use agent_common::{
-    event::net::{Op, Place},
+    event::{
+        net::{Op, Place},
+        spoken::Finding,
+    },
     identity::{Origin, Recognised, evidence},
     rule::{Class, Mode},
+    spoken::Protocol,
     verdict::{Source, Verdict},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -40,7 +44,7 @@ macro_rules! vocabularies {
         }
     )*};
 }
-vocabularies!(Origin Recognised Verdict Source Place Op Class Mode AgentState);
+vocabularies!(Origin Recognised Verdict Source Place Op Class Mode AgentState Finding Protocol);
 
 /// A word, or `unknown` for a number that this build has no word for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ mod cgroups;
 mod ids;
 mod images;
 pub mod names;
+mod resolved;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ pub use self::{
     cgroups::{CGROUPS_MAX, Cgroup, Cgroups},
     images::{IMAGES_MAX, Image, Images},
     names::Names,
+    resolved::{RESOLVED_MAX, Resolved},
 };
 use crate::event::{
     Event, Kind, Name,
@@ -25,6 +27,7 @@ use crate::event::{
 pub struct Lineage {
     pub cgroups: Cgroups,
     pub images: Images,
+    pub resolved: Resolved,
     /// Live instances by id.
     instances: BTreeMap<u64, Instance>,
 }
@@ -74,7 +77,14 @@ impl Lineage {
                     self.images.ended(exec_id.0, subject.pid);
                 }
                 if let (Some(id), true) = (subject.instance, event.exit.is_some_and(|e| e.instance_ended)) {
-                    self.instances.remove(&id.0);
+                    self.forget(id);
+                }
+            }
+            Kind::DnsAnswer => {
+                if let (Some(id), Some(dns)) = (subject.instance, &event.dns) {
+                    for answer in &dns.answers {
+                        self.resolved.insert(id, answer.address, &dns.name);
+                    }
                 }
             }
             Kind::CgroupCreated => {
@@ -124,6 +134,9 @@ impl Lineage {
                 self.instances.insert(id.0, began);
             }
         }
+        if let (Some(id), Some(network)) = (instance, &mut event.network) {
+            network.name = network.address.and_then(|address| self.resolved.name(id, address).cloned());
+        }
         if let Some(decision) = &mut event.decision {
             decision.mode = names.mode(role);
             if let Some(rule) = &mut decision.rule {
@@ -162,6 +175,7 @@ impl Lineage {
     /// Forgets an instance that has ended.
     pub fn forget(&mut self, instance: InstanceId) {
         self.instances.remove(&instance.0);
+        self.resolved.forget(instance);
     }
 
     /// Live instances, oldest id first.

@@ -56,6 +56,7 @@ const NAMES: &[&str] = &["names_egress", "names_ingress"];
 const MAPS: &[&str] = &[
     "ADDRESSES",
     "AGENT_SERVERS",
+    "ASKERS",
     "BASENAMES",
     "CGROUPS",
     "CGROUP_NAMES",
@@ -83,6 +84,7 @@ const MAPS: &[&str] = &[
     "SEEDS",
     "SHARES",
     "SOCKET_RULES",
+    "SPOKEN",
     "SUBMITTED",
     "SUFFIXES",
     "TASKS",

@@ -1,5 +1,6 @@
 //! What the kernel programs sent, as events: decoding is total, and nothing that comes in can make it panic.
 
+mod names;
 mod net;
 mod process;
 
@@ -78,6 +79,9 @@ pub fn decode(head: &Head, bytes: &[u8], reading: &Reading) -> Result<Event, Und
         event::Kind::Cgroup => process::cgroup(whole, &mut event),
         event::Kind::Net => net::net(whole, &mut event),
         event::Kind::Unix => net::unix(whole, &mut event),
+        event::Kind::Question => names::question(whole, &mut event),
+        event::Kind::Answer => names::answer(whole, &mut event),
+        event::Kind::Spoken => net::spoken(whole, &mut event),
     }?;
     Ok(event)
 }
@@ -98,6 +102,9 @@ fn kind_of(layout: event::Kind, bytes: &[u8]) -> Kind {
         },
         event::Kind::Unix if op(offset_of!(Unix, op)) == Some(Op::Send) => Kind::UnixSend,
         event::Kind::Unix => Kind::UnixConnect,
+        event::Kind::Question => Kind::DnsQuery,
+        event::Kind::Answer => Kind::DnsAnswer,
+        event::Kind::Spoken => Kind::Spoken,
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Ring {
     next: u64,
     waiting: Option<AsyncFd<OwnedFd>>,
     descriptor: OwnedFd,
+    /// The id of its map: no other of this boot has it.
+    id: u64,
     /// Nothing was left at the last look. The kernel tells of a record only when all before it were given back.
     emptied: bool,
 }
@@ -31,11 +33,12 @@ impl Ring {
     /// A ring that is read to its end and not waited for.
     pub(super) fn open(map: Map) -> Result<Self> {
         let Map::RingBuf(data) = map else { bail!("the map of events is not a ring buffer") };
-        let bytes = data.info().context("look at the ring buffer")?.max_entries();
+        let info = data.info().context("look at the ring buffer")?;
+        let (bytes, id) = (info.max_entries(), u64::from(info.id()));
         let descriptor = data.fd().as_fd().try_clone_to_owned().context("copy a descriptor")?;
         let pages = Pages::map(&descriptor, bytes as usize)?;
         let next = pages.consumed().load(Ordering::Acquire);
-        Ok(Self { pages, next, waiting: None, descriptor, emptied: false })
+        Ok(Self { pages, next, waiting: None, descriptor, id, emptied: false })
     }
 
     /// A ring that can be waited for; call within the runtime.
@@ -82,6 +85,12 @@ impl Ring {
             self.next = end;
         }
         taken
+    }
+
+    /// The id of its map.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Where the next record begins.
@@ -156,12 +165,13 @@ impl Pages {
         // SAFETY: inside the data; heads are aligned to 8.
         let head: &AtomicU32 = unsafe { self.data(at).cast().as_ref() };
         let head = head.load(Ordering::Acquire);
-        (head & BUSY == 0).then_some(head)
+        // No record is longer than the buffer; one that seems so is none, and nothing is read through it.
+        let bytes = (head & !(BUSY | DISCARDED)) as usize;
+        (head & BUSY == 0 && bytes <= self.bytes).then_some(head)
     }
 
     fn record(&self, at: u64, bytes: usize) -> &[u8] {
-        debug_assert!(bytes <= self.bytes);
-        // SAFETY: behind the head, and inside the data for being in it twice; the kernel leaves a record alone between
+        // SAFETY: behind the head, and inside the data for being in it twice and no longer than the buffer (`head`); the kernel leaves a record alone between
         // its being committed and the consumer's having passed it.
         unsafe { std::slice::from_raw_parts(self.data(at).add(HEAD_BYTES as usize).as_ptr(), bytes) }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent_common::name::Group;
+use agent_common::name::{FOR_GOOD, Group};
 
 use tracing::warn;
 
@@ -79,13 +79,17 @@ impl Pipeline {
         let (now, all) = self.kernel.known_names();
         let rows = all.iter().flat_map(|(key, known)| {
             let live = known.groups.iter().filter(|group| Group::in_force(group.expires_ns, now));
-            live.map(|group| NameView {
-                name: text(&known.name),
-                address: address(key.address),
-                patterns: group.patterns.iter().filter_map(|id| patterns.get(id).cloned()).collect(),
-                since_s: now.saturating_sub(group.since_ns) / 1_000_000_000,
-                expires_s: group.expires_ns.saturating_sub(now) / 1_000_000_000,
-                resolver: address(known.resolver),
+            live.map(|group| {
+                let answered = group.since_ns != FOR_GOOD;
+                let seconds = |ns: u64| answered.then_some(ns / 1_000_000_000);
+                NameView {
+                    name: text(&known.name),
+                    address: address(key.address),
+                    patterns: group.patterns.iter().filter_map(|id| patterns.get(id).cloned()).collect(),
+                    since_s: seconds(now.saturating_sub(group.since_ns)),
+                    expires_s: seconds(group.expires_ns.saturating_sub(now)),
+                    resolver: answered.then(|| address(known.resolver)),
+                }
             })
         });
         let mut rows: Vec<NameView> = rows.collect();

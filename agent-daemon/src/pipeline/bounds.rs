@@ -9,7 +9,10 @@ use super::{BATCH_EVENTS_MAX, COMMANDS_WAITING_MAX, Pipeline, REQUESTS_WAITING_M
 use crate::{
     config::files::{FILE_BYTES_MAX, FILES_MAX},
     control::{api::BoundView, server},
-    identity::lineage::{CGROUPS_MAX, IMAGES_MAX},
+    identity::{
+        channel::CHANNELS_MAX,
+        lineage::{CGROUPS_MAX, IMAGES_MAX, RESOLVED_MAX},
+    },
     kernel::measure::Measured,
     record::{file::BATCH_BYTES_MAX, followers::LINES_WAITING_MAX, metrics::VERDICTS_MAX},
 };
@@ -117,10 +120,22 @@ pub const BOUNDS: &[Bound] = &[
         "without memory such a socket is not told from others; it must still have the address and port of a configured resolver",
     ),
     bound(
+        "ASKERS",
+        "sockets through which agents ask resolvers",
+        UNBOUNDED,
+        "without memory a question is nobody's: it is not told, and the role's `names` do not hold for it",
+    ),
+    bound(
         "NAME_WORK",
         "work areas per CPU for DNS messages",
         4,
-        "a message is not read: its answer gives no name; counted (name_work_areas_busy)",
+        "a message is not read: an agent's question is refused, an answer gives no name; counted (name_work_areas_busy)",
+    ),
+    bound(
+        "SPOKEN",
+        "connections that a rule allows by name, and what they said",
+        UNBOUNDED,
+        "without memory the connect is refused, since nobody could read what it says; counted (spoken_unnoted)",
     ),
     bound("FILES", "files that are agents; half", limits::FILES_MAX as u64, REFUSED_CHANGE),
     bound("PATHS", "paths that are agents; half", limits::PATHS_MAX as u64, REFUSED_CHANGE),
@@ -248,6 +263,18 @@ pub const BOUNDS: &[Bound] = &[
         "cgroups whose path the daemon remembers",
         CGROUPS_MAX as u64,
         "those that have not been seen lately are forgotten; what lives is read again from /sys/fs/cgroup when it is asked for",
+    ),
+    bound(
+        "names_answered",
+        "addresses that instances were answered for, with their names",
+        RESOLVED_MAX as u64,
+        "the oldest is forgotten: a connect to it is told without `network.name`; verdicts do not use it",
+    ),
+    bound(
+        "domains_asked_below",
+        "instances × registered domains whose questions are counted (dns_channel)",
+        CHANNELS_MAX as u64,
+        "the one begun first is begun anew: what was asked before does not count any more",
     ),
     bound(
         "images_known",

@@ -5,8 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 use super::host;
 use crate::{
     config::Record,
-    event::{Event, Name, handed_off, mask::Masks, word::Time},
-    identity::lineage::{Lineage, Names},
+    event::{Event, Kind, Name, handed_off, mask::Masks, word::Time},
+    identity::{
+        channel::Channels,
+        lineage::{Lineage, Names},
+    },
     kernel::hooks::{self, Head, Reading, Undecodable},
     record::{
         Recorder,
@@ -22,6 +25,10 @@ pub struct Line {
     pub masks: Masks,
     pub names: Arc<Names>,
     pub lineage: Lineage,
+    pub channels: Channels,
+    /// What followed from the records of a batch, to be told behind it: a record is one line at most, so that who finds
+    /// half a batch written knows which records the rest is.
+    pub due: Vec<Event>,
     pub recorder: Recorder,
     /// Addresses of this host: a connect to them leads to somebody here.
     pub own_addresses: Vec<IpAddr>,
@@ -56,10 +63,19 @@ impl Line {
         self.lineage.attribute(&mut event, &self.names);
         self.recorder.metrics.judged(&event);
         self.trace_hand_off(&mut event);
+        let channel = self.channels.observe(&event);
+        if let (Some(subject), true) = (&event.subject, event.exit.is_some_and(|exit| exit.instance_ended)) {
+            subject.instance.inspect(|ended| self.channels.forget(*ended));
+        }
         match wanted {
             Wanted::Yes { .. } => self.tell(&mut event),
             Wanted::IfItTouchesAnAgent if event.touches_an_agent() => self.tell(&mut event),
             Wanted::IfItTouchesAnAgent | Wanted::ToLearn | Wanted::No => {}
+        }
+        if let Some(channel) = channel {
+            let Event { time, subject, .. } = event;
+            let channel = Some(Box::new(channel));
+            self.due.push(Event { kind: Kind::DnsChannel, time, subject, channel, ..Event::default() });
         }
         Ok(())
     }
@@ -69,6 +85,14 @@ impl Line {
         let endpoint = event.network.as_ref().and_then(|n| n.address.zip(n.port));
         if let Some((address, port)) = endpoint.filter(|_| inside) {
             event.handed_off = handed_off::by_endpoint(address, port, &self.own_addresses).map(Name::from);
+        }
+    }
+
+    /// Records what followed from a batch; call when the batch is written and given back.
+    pub fn tell_due(&mut self) {
+        for mut event in std::mem::take(&mut self.due) {
+            self.tell(&mut event);
+            self.recorder.flush();
         }
     }
 

@@ -39,22 +39,28 @@ fn servers(text: &str) -> Vec<IpAddr> {
     lines.filter_map(|word| word.split('%').next()?.parse().ok()).collect()
 }
 
-/// Makes the kernel side believe them and nobody else; whether it could.
-pub fn believe(kernel: &mut Kernel, servers: &BTreeSet<IpAddr>) -> bool {
-    let told = kernel.resolve_by(servers);
-    if let Err(error) = &told {
+/// Whether a change is to be believed yet: a file that is being written anew is empty, or not there, for a moment, and
+/// means another resolver then. So it must be seen twice.
+fn settled(now: &BTreeSet<IpAddr>, seen: &mut BTreeSet<IpAddr>) -> bool {
+    let twice = now == seen;
+    seen.clone_from(now);
+    twice
+}
+
+/// Makes the kernel side believe them and nobody else.
+pub fn believe(kernel: &mut Kernel, servers: &BTreeSet<IpAddr>) {
+    if let Err(error) = kernel.resolve_by(servers) {
         warn!(
             error = format!("{error:#}"),
             "the resolvers cannot all be told to the kernel side; what they answer may not be believed"
         );
     }
-    told.is_ok()
 }
 
 impl Pipeline {
     /// Takes out of the kernel side's table what has expired.
     pub(super) fn forget_names(&mut self) {
-        if let Err(error) = self.kernel.forget_names(!self.in_force.table.by_name.is_empty()) {
+        if let Err(error) = self.kernel.forget_names(self.in_force.table.reads_names()) {
             warn!(error = format!("{error:#}"), "names that have expired cannot be taken out");
         }
     }
@@ -62,14 +68,13 @@ impl Pipeline {
     /// Looks whether they have changed; of interest while a role names a host.
     pub(super) fn follow_resolvers(&mut self) {
         let now = configured();
-        if now != self.resolvers {
+        if now != self.resolvers && settled(&now, &mut self.resolvers_seen) {
             if !self.resolvers.is_empty() {
                 info!(resolvers = ?now, "other resolvers are configured");
             }
-            // What could not be told is tried again.
-            if believe(&mut self.kernel, &now) {
-                self.resolvers = now;
-            }
+            // What could not be told is said once; the next change tells all of it again.
+            believe(&mut self.kernel, &now);
+            self.resolvers = now;
         }
     }
 }
@@ -77,6 +82,14 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_counts_when_it_is_seen_twice() {
+        let set = |last: u8| BTreeSet::from([IpAddr::from([192, 0, 2, last])]);
+        let mut seen = BTreeSet::new();
+        let told: Vec<bool> = [1, 2, 1, 1, 2, 2].map(set).iter().map(|now| settled(now, &mut seen)).collect();
+        assert_eq!(told, [false, false, false, true, false, true]);
+    }
 
     #[test]
     fn servers_are_read_as_the_c_library_does() {

@@ -8,7 +8,7 @@ use agent_common::{
         EXACT_RULES_MAX, NAME_RULES_MAX, NAMES_MAX, PREFIX_RULES_MAX, ROLES_MAX, SOCKET_RULES_MAX,
         UNIX_RULES_MAX,
     },
-    name::{NameKey, NameRuleKey},
+    name::{ASKING, NameKey, NameRuleKey},
     rule::{ExactKey, PrefixKey, SocketKey, UnixKey, absent},
 };
 
@@ -79,7 +79,7 @@ fn lay(table: &mut Table, role: u32, name: &str, mut draft: Draft) {
         id = id.wrapping_add(1);
     }
     draft.policy.id = id;
-    draft.policy.absent = absent(&draft.rules);
+    draft.policy.absent |= absent(&draft.rules);
     table.roles.insert(role, draft.policy);
     table.names.roles.insert(role, name.to_string());
     table.names.policies.insert(id, role);
@@ -105,7 +105,7 @@ fn absent(rules: &Table) -> u8 {
         (!rules.exact.is_empty(), absent::EXACT),
         (ports(false), absent::PORTS),
         (ports(true), absent::EVERY_PORT),
-        (!rules.by_name.is_empty(), absent::NAMES),
+        (rules.by_name.keys().any(|key| key.protocol != ASKING), absent::NAMES),
     ];
     found.into_iter().filter(|(there, _)| !there).map(|(_, bit)| bit).sum()
 }
@@ -173,6 +173,8 @@ mod tests {
         rules.exact.insert(exact, Rule::NONE);
         assert_eq!(absent(&rules), absent::NAMES);
         rules.by_name.insert(NameRuleKey::default(), Rule::NONE);
+        assert_eq!(absent(&rules), absent::NAMES);
+        rules.by_name.insert(NameRuleKey { protocol: 6, ..NameRuleKey::default() }, Rule::NONE);
         assert_eq!(absent(&rules), 0);
     }
 }

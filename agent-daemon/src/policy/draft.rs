@@ -3,22 +3,23 @@
 use std::collections::BTreeMap;
 
 use agent_common::{
+    event::spoken::Finding,
     identity::{HASH_START, hash_step},
-    name::NameRuleKey,
+    name::{ASKING, NameRuleKey},
     rule::{
-        Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES,
-        UnixKey,
+        CLASSES, Class, ExactKey, Mode, PREFIX_KEY_HEAD_BITS, Policy, PrefixKey, Rule, SocketKey,
+        UNIX_NAME_BYTES, UnixKey, absent, spoken::bits,
     },
     verdict::Verdict,
 };
 
 use super::{
-    parse::{self, Target},
+    parse::{self, HostName, Target},
     table::{RuleText, Table, UNIX_KEY_HEAD_BITS, unix_bytes, unix_exact},
 };
 use crate::config::{
-    document::{Answer, Network, Protocol, RoleDocument, RuleSpec},
-    problem::{Place, Problem, Problems},
+    document::{Answer, NameRule, Protocol, RoleDocument, RoleSpec, RuleSpec, Spoken},
+    problem::{Place, Problem, Problems, quoted},
 };
 
 /// One role's part of the table, under policy id 0.
@@ -31,19 +32,22 @@ pub struct Draft {
 
 /// The built-in role `unregistered`: observe, everything allowed.
 pub fn built_in() -> Draft {
-    let defaults = [Verdict::Allow as u8; 9];
-    let policy = Policy { mode: Mode::Observe as u8, defaults, ..Policy::default() };
+    let defaults = [Verdict::Allow as u8; CLASSES];
+    let policy = Policy { mode: Mode::Observe as u8, defaults, absent: absent::ASKING, ..Policy::default() };
     Draft { policy, ..Draft::default() }
 }
 
 /// What a role says, with what is wrong with it.
 pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
     let network = &role.spec.network;
-    let defaults = defaults(network).map(|v| v as u8);
-    let policy = Policy { mode: role.spec.mode as u8, defaults, ..Policy::default() };
+    let defaults = defaults(&role.spec).map(|v| v as u8);
+    let spoken = spoken(&network.spoken);
+    let policy = Policy { mode: role.spec.mode as u8, defaults, spoken, ..Policy::default() };
     let mut draft = Draft { policy, ..Draft::default() };
-    if network.rules.len() > RULES_PER_ROLE_MAX {
-        let what = format!("the role has {} rules, at most {RULES_PER_ROLE_MAX}", network.rules.len());
+    let on_names = role.spec.names.as_ref().map_or(&[][..], |names| &names.rules);
+    let count = network.rules.len() + on_names.len();
+    if count > RULES_PER_ROLE_MAX {
+        let what = format!("the role has {count} rules, at most {RULES_PER_ROLE_MAX}");
         problems.push(Problem::new(&role.metadata.name.place, what, "join addresses to prefixes"));
         return draft;
     }
@@ -58,14 +62,27 @@ pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
             problems.push(problem);
         }
     }
+    for (index, rule) in on_names.iter().enumerate() {
+        let place = rule.place.as_ref().unwrap_or(&rule.name.place);
+        let text = format!("asking for {} {}", rule.name.value, rule.verdict.name());
+        draft.texts.push(RuleText { text: text.into(), place: place.clone() });
+        if let Err(problem) = draft.add_asking(rule, (network.rules.len() + index) as u16) {
+            problems.push(problem);
+        }
+    }
+    draft.ask_for_what_is_named(role.spec.names.is_some());
+    if role.spec.names.is_none() && draft.rules.by_name.is_empty() {
+        draft.policy.absent |= absent::ASKING;
+    }
     draft
 }
 
 /// The default of each class, in the order of [`Class`].
-fn defaults(network: &Network) -> [Verdict; 9] {
+fn defaults(spec: &RoleSpec) -> [Verdict; CLASSES] {
+    let network = &spec.network;
     let given = &network.defaults;
     let routing = if network.default == Answer::Allow { Answer::Allow } else { Answer::Deny };
-    let mut defaults = [Verdict::Deny; 9];
+    let mut defaults = [Verdict::Deny; CLASSES];
     for class in Class::ALL {
         let answer = match class {
             Class::Endpoint => network.default,
@@ -77,10 +94,23 @@ fn defaults(network: &Network) -> [Verdict; 9] {
             Class::Protocol => given.protocol.unwrap_or(network.default),
             Class::Family => given.family.unwrap_or(network.default),
             Class::Routing => given.routing.unwrap_or(routing),
+            Class::Name => spec.names.as_ref().map_or(Answer::Allow, |names| names.default),
         };
         defaults[*class as usize - 1] = verdict(answer);
     }
     defaults
+}
+
+/// What becomes of connections by what they say first.
+fn spoken(given: &Spoken) -> u8 {
+    [
+        (Finding::Mismatch, given.mismatch.unwrap_or(Answer::Deny)),
+        (Finding::Ech, given.ech.unwrap_or(Answer::Deny)),
+        (Finding::Other, given.other.unwrap_or(Answer::Allow)),
+    ]
+    .into_iter()
+    .map(|(finding, answer)| bits(finding, verdict(answer)))
+    .sum()
 }
 
 fn verdict(answer: Answer) -> Verdict {
@@ -154,6 +184,38 @@ impl Draft {
         }
     }
 
+    /// A rule on asking for a name.
+    fn add_asking(&mut self, rule: &NameRule, index: u16) -> Result<(), Problem> {
+        let name = HostName::parse(&rule.name.value).map_err(|fault| fault.at(&rule.name.place))?;
+        self.rules.hosts.insert(name.key(), name.id());
+        let value = Rule { verdict: verdict(rule.verdict) as u8, prefix_len: name.length(), index };
+        match self.rules.by_name.insert(asking(name.id()), value) {
+            None => Ok(()),
+            Some(first) => {
+                let at = self.texts.get(usize::from(first.index)).map(|text| text.place.to_string());
+                let what = format!("{} is named twice", quoted(&rule.name.value));
+                let remedy = format!("leave one of them out; the other is at {}", at.unwrap_or_default());
+                Err(Problem::new(&rule.name.place, what, remedy))
+            }
+        }
+    }
+
+    /// What rules on endpoints name may be asked for where they let it be reached, at whatever port; unless a rule on
+    /// asking says otherwise. Nothing is refused for a role that says nothing of asking (`judged` is false).
+    fn ask_for_what_is_named(&mut self, judged: bool) {
+        let mut named: BTreeMap<u64, Rule> = BTreeMap::new();
+        for (key, rule) in self.rules.by_name.iter().filter(|(key, _)| key.protocol != ASKING) {
+            let known = named.entry(key.pattern).or_insert(*rule);
+            if rule.verdict < known.verdict {
+                *known = *rule;
+            }
+        }
+        let refused = |rule: &Rule| rule.verdict == Verdict::Deny as u8;
+        for (pattern, rule) in named.into_iter().filter(|(_, rule)| judged || !refused(rule)) {
+            self.rules.by_name.entry(asking(pattern)).or_insert(rule);
+        }
+    }
+
     /// Hash of everything in it and of whose it is; the policy id is made of it.
     pub fn content(&self, role: u32) -> u64 {
         let mut hash = HASH_START;
@@ -184,6 +246,11 @@ impl Draft {
         }
         hash
     }
+}
+
+/// The key of what becomes of asking for a name.
+fn asking(pattern: u64) -> NameRuleKey {
+    NameRuleKey { pattern, policy: 0, port: 0, protocol: ASKING, _pad: 0 }
 }
 
 /// Without a protocol a rule speaks for TCP and UDP, and for ICMP echo where it names no port.

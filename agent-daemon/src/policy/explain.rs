@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use agent_common::{
     identity::name_id,
-    name::NameKey,
+    name::{ASKING, NameKey},
     rule::{ANY, Class, Mode, Rule},
     verdict::{Source, Verdict, decide},
 };
@@ -46,6 +46,8 @@ pub enum Act {
     },
     /// A unix socket's name as the kernel has it: an abstract one begins with NUL.
     Unix(Vec<u8>),
+    /// Asking a resolver for a name.
+    Asking(HostName),
     /// See [`agent_common::rule::SocketKey`] for what the numbers are.
     Socket {
         class: Class,
@@ -97,7 +99,7 @@ pub fn endpoint(table: &Table, role: &str, to: &Endpoint) -> Explanation {
 pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
     let policy = table.roles.get(&name_id(role));
     let id = policy.map_or(0, |policy| policy.id);
-    let mut by_name = matches!(act, Act::Host { .. });
+    let mut by_name = matches!(act, Act::Host { .. } | Act::Asking(_));
     let (class, found) = match act {
         Act::Endpoint(to) => {
             let address = address::destination(to.address);
@@ -115,6 +117,7 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
             }
             (Class::Endpoint, found)
         }
+        Act::Asking(name) => (Class::Name, lookup::host(table, id, ASKING, 0, name)),
         Act::Unix(name) => (Class::Unix, lookup::unix(table, id, name)),
         Act::Socket { class, a, b } => (*class, lookup::socket(table, id, *class, *a, *b)),
     };
@@ -151,6 +154,7 @@ fn why(by_name: bool, class: Class, won: &Found, other: &Found) -> String {
         Class::Endpoint if by_name && other.rule.prefix_len < won.rule.prefix_len => {
             "what it names is less specific".into()
         }
+        Class::Name => "what it names is less specific".into(),
         Class::Endpoint if other.rule.prefix_len < won.rule.prefix_len => "its prefix is shorter".into(),
         Class::Endpoint => "it names every port, the other this one".into(),
         Class::Unix => "what it names is shorter".into(),
@@ -162,6 +166,10 @@ impl Act {
     /// The act of sending to what the text names, written as a rule's `to`; it must name one thing.
     pub fn parse(text: &str, protocol: Option<Protocol>) -> Result<Self, Fault> {
         let many = |remedy: &str| Err(Fault::new(format!("`{text}` names more than one thing"), remedy));
+        if let Some(name) = text.strip_prefix("name:") {
+            let name = HostName::parse(name)?;
+            return if name.is_below() { many("name one host") } else { Ok(Self::Asking(name)) };
+        }
         let target = parse::target(text)?;
         if protocol.is_some() && !matches!(target, Target::Endpoint { .. } | Target::Host { .. }) {
             return Err(Fault::new(format!("`{text}` has no protocol"), "leave the protocol out"));
@@ -211,6 +219,7 @@ impl std::fmt::Display for Act {
             Self::Host { name, port, protocol } => {
                 write!(f, "{}:{port} {}", name.as_str(), protocol.name())
             }
+            Self::Asking(name) => write!(f, "name:{}", name.as_str()),
             Self::Unix(name) => match name.split_first() {
                 Some((0, rest)) => write!(f, "unix:@{}", String::from_utf8_lossy(rest)),
                 _ => write!(f, "unix:{}", String::from_utf8_lossy(name)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agent_common::{
     limits::UNIX_PATH_BYTES,
     name::{NameKey, NameRuleKey},
-    rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey},
+    rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey, absent},
 };
 
 use crate::{config::problem::Place, event::Name};
@@ -69,11 +69,22 @@ impl Table {
         }
     }
 
-    /// The first rule that names a host, of any role.
+    /// Whether a role says anything of names, so that questions and answers have to be read.
     #[must_use]
-    pub fn names_a_host(&self) -> Option<&RuleText> {
+    pub fn reads_names(&self) -> bool {
+        self.roles.values().any(|policy| policy.absent & absent::ASKING == 0)
+    }
+
+    /// What wants them read, for people: the first rule that names a host, or a role that says which may be asked for.
+    #[must_use]
+    pub fn names_wanted_by(&self) -> String {
         let named = self.by_name.iter().filter_map(|(key, rule)| self.rule(key.policy, rule.index));
-        named.min_by_key(|rule| &rule.place)
+        if let Some(rule) = named.min_by_key(|rule| &rule.place) {
+            return format!("{}: the rule `{}` names a host", rule.place, rule.text);
+        }
+        let asking = self.roles.iter().find(|(_, policy)| policy.absent & absent::ASKING == 0);
+        let role = asking.and_then(|(role, _)| self.names.roles.get(role));
+        format!("the role `{}` says which names may be asked for", role.map_or("", String::as_str))
     }
 
     /// What must be written and removed to get from `old` to this table.

@@ -23,10 +23,19 @@ pub struct File {
     batch: Vec<u8>,
     batch_lines: u64,
     progress: Progress,
-    /// The ring buffer's position behind the last record that the file or the batch tells.
-    until: u64,
+    /// What a batch's note says beside its place in the file: of which ring buffer, made by whom, and the position behind
+    /// the last record that the file or the batch tells.
+    of: Of,
     passed_over: usize,
     failing: bool,
+}
+
+/// Where a batch's lines come from; see [`Batch`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Of {
+    pub ring: u64,
+    pub maker: u64,
+    pub until: u64,
 }
 
 /// What there is of a batch.
@@ -61,7 +70,7 @@ impl File {
             batch,
             batch_lines: 0,
             progress,
-            until: 0,
+            of: Of::default(),
             passed_over: 0,
             failing: false,
         })
@@ -95,9 +104,14 @@ impl File {
         self.passed_over = lines;
     }
 
+    /// From here on batches are of that ring buffer, and made by that maker.
+    pub fn begin(&mut self, of: Of) {
+        self.of = of;
+    }
+
     /// Notes that all records before this position are told by lines that were appended.
     pub fn read_until(&mut self, position: u64) {
-        self.until = position;
+        self.of.until = position;
     }
 
     /// What was lost and told, over all daemons of these maps.
@@ -191,7 +205,8 @@ impl File {
         };
         let (device, inode) = open.inode;
         let to = open.bytes + self.batch.len() as u64;
-        self.progress.note(Batch { device, inode, from: open.bytes, to, until: self.until });
+        let Of { ring, maker, until } = self.of;
+        self.progress.note(Batch { device, inode, from: open.bytes, to, ring, maker, until });
         let written = open.file.write_all(&self.batch);
         match written {
             Ok(()) => open.bytes += self.batch.len() as u64,

@@ -54,6 +54,8 @@ impl Progress {
             (&raw mut (*to).batch.inode).write_volatile(batch.inode);
             (&raw mut (*to).batch.from).write_volatile(batch.from);
             (&raw mut (*to).batch.to).write_volatile(batch.to);
+            (&raw mut (*to).batch.ring).write_volatile(batch.ring);
+            (&raw mut (*to).batch.maker).write_volatile(batch.maker);
             (&raw mut (*to).batch.until).write_volatile(batch.until);
         }
     }
@@ -95,9 +97,9 @@ mod tests {
     fn what_is_noted_is_read_again_and_begins_with_nothing() {
         let mut progress = Progress::of_our_own().unwrap();
         assert_eq!((progress.batch(), progress.account().unwritten), (Batch::default(), 0));
-        let batch = Batch { device: 1, inode: 2, from: 3, to: 4, until: 5 };
+        let batch = Batch { device: 1, inode: 2, from: 3, to: 4, ring: 5, maker: 6, until: 7 };
         progress.note(batch);
-        progress.settle(Account { unwritten: 6, ..progress.account() });
-        assert_eq!((progress.batch(), progress.account().unwritten), (batch, 6));
+        progress.settle(Account { unwritten: 8, ..progress.account() });
+        assert_eq!((progress.batch(), progress.account().unwritten), (batch, 8));
     }
 }

@@ -27,7 +27,7 @@ pub fn wanted(record: &Record, kind: Kind, header: &Header) -> Wanted {
     let of = recorded(record, subject.origin);
     let switched_on = match kind {
         Kind::Exec | Kind::Exit | Kind::Fork | Kind::Cgroup => of.processes,
-        Kind::Net | Kind::Unix => of.network,
+        Kind::Net | Kind::Unix | Kind::Question | Kind::Answer | Kind::Spoken => of.network,
     };
     if switched_on {
         return Wanted::Yes { argv: of.argv };
@@ -39,6 +39,7 @@ pub fn wanted(record: &Record, kind: Kind, header: &Header) -> Wanted {
         // Who is connected to may be an agent: that stands behind the header.
         Kind::Unix => Wanted::IfItTouchesAnAgent,
         Kind::Cgroup => Wanted::ToLearn,
+        Kind::Answer if subject.instance != 0 => Wanted::ToLearn,
         Kind::Exec | Kind::Exit if subject.instance != 0 => Wanted::ToLearn,
         _ => Wanted::No,
     }

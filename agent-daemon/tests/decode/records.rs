@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use agent_common::{
     event::{
         Header, Kind, Subject, Text, VERSION,
+        names::{DNS_HEAD_BYTES, Dns, flags},
         net::{Judgement, Net, Op, Place, Target, Unix},
         process::{CgroupCreated, Exec, Exit, Fork, Namespaces},
     },
@@ -132,6 +133,30 @@ pub fn net(address: &str, port: u32) -> Net {
         op: Op::Connect as u8,
         ..Net::default()
     }
+}
+
+/// A question, or with addresses an answer.
+pub fn dns(name: &str, answers: &[&str]) -> Vec<u8> {
+    let mut raw: Dns = bytemuck::Zeroable::zeroed();
+    let kind = if answers.is_empty() { Kind::Question } else { Kind::Answer };
+    let bytes = DNS_HEAD_BYTES + size_of_val(&raw.answers[..answers.len()]);
+    raw.header = header(kind, bytes);
+    if answers.is_empty() {
+        raw.judgement = judgement();
+        raw.flags = flags::CONFIGURED;
+    }
+    raw.resolver = "127.0.0.53".parse::<std::net::Ipv4Addr>().unwrap().to_ipv6_mapped().octets();
+    (raw.kind, raw.id, raw.protocol, raw.socket) = (1, 0x1234, 17, 12);
+    raw.name[..name.len()].copy_from_slice(name.as_bytes());
+    raw.answers_used = answers.len() as u8;
+    for (answer, address) in raw.answers.iter_mut().zip(answers) {
+        let address = match address.parse().unwrap() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        (answer.address, answer.ttl_s) = (address.octets(), 300);
+    }
+    bytemuck::bytes_of(&raw)[..bytes].to_vec()
 }
 
 pub fn unix(name: &[u8]) -> Unix {

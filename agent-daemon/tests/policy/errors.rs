@@ -76,7 +76,19 @@ fn mistakes_in_a_role() {
         ),
         (
             "  mode: enforce\n  network: {default: deny}\n  exec: {default: deny}\n",
-            "7:3 a role's spec has no field `exec` (known: description, mode, network)",
+            "7:3 a role's spec has no field `exec` (known: description, mode, network, names)",
+        ),
+        (
+            "  mode: enforce\n  network: {default: deny}\n  names: {rules: []}\n",
+            "7:10 names lacks the field `default` (add `default: …`)",
+        ),
+        (
+            "  mode: enforce\n  network: {default: deny}\n  names: {default: deny, rules: [{name: \"*.a.*\", verdict: allow}]}\n",
+            "7:41 `*.a.*` has a * that is not its first label (write *.example.com for all below example.com)",
+        ),
+        (
+            "  mode: enforce\n  network: {default: deny}\n  names: {default: deny, rules: [{name: a.b, verdict: allow}, {name: A.b, verdict: deny}]}\n",
+            "7:70 `A.b` is named twice (leave one of them out; the other is at test.yaml:7)",
         ),
         (
             "  mode: enforce\n  network: {default: deny, rules: {to: x}}\n",

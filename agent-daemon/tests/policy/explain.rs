@@ -15,6 +15,11 @@ fn ask(table: &Table, to: &str) -> Explanation {
     explain(table, "r", &Act::parse(to, None).unwrap_or_else(|fault| panic!("{to}: {fault:?}")))
 }
 
+fn enforced_with(rules: &str, names: &str) -> Table {
+    let network = format!("{{ default: deny, rules: [ {rules} ] }}");
+    table(&(role("r", "enforce", &network).trim_end().to_owned() + "\n" + names))
+}
+
 fn enforced(rules: &str) -> Table {
     table(&role("r", "enforce", &format!("{{ default: deny, rules: [ {rules} ] }}")))
 }
@@ -244,5 +249,42 @@ fn a_role_without_names_does_not_look_for_them() {
     assert_ne!(without.roles[&name_id("r")].absent & absent::NAMES, 0);
     let with = enforced("{ to: a.example.com, verdict: allow }");
     assert_eq!(with.roles[&name_id("r")].absent & absent::NAMES, 0);
-    assert_eq!((with.hosts.len(), with.by_name.len()), (1, 3));
+    // TCP, UDP, ICMP, and asking for it.
+    assert_eq!((with.hosts.len(), with.by_name.len()), (1, 4));
+    assert!(!without.reads_names() && with.reads_names());
+}
+
+#[test]
+fn what_may_be_reached_may_be_asked_for_and_names_says_what_else() {
+    let rules = "{ to: 'a.example.com:443', verdict: allow }, { to: 'b.example.com', verdict: deny }, \
+                 { to: '*.erp.example.com:443', verdict: allow }, { to: '*.erp.example.com:22', verdict: deny }";
+    let names = "  names: { default: deny, rules: [ { name: '*.search.test', verdict: allow }, \
+                 { name: no.erp.example.com, verdict: deny } ] }\n";
+    let ask = |table: &Table, name: &str| {
+        let act = Act::parse(&format!("name:{name}"), None).unwrap();
+        explain(table, "r", &act)
+    };
+    let table = enforced_with(rules, names);
+    for (name, verdict, rule) in [
+        ("a.example.com", Verdict::Allow, Some("a.example.com:443 allow")),
+        ("b.example.com", Verdict::Deny, Some("b.example.com deny")),
+        ("x.erp.example.com", Verdict::Allow, Some("*.erp.example.com:443 allow")),
+        ("no.erp.example.com", Verdict::Deny, Some("asking for no.erp.example.com deny")),
+        ("x.y.search.test", Verdict::Allow, Some("asking for *.search.test allow")),
+        ("search.test", Verdict::Deny, None),
+    ] {
+        let explanation = ask(&table, name);
+        assert_eq!(explanation.verdict, verdict, "{name}");
+        assert_eq!(explanation.rule.as_ref().map(|rule| &*rule.text), rule, "{name}");
+    }
+    // A rule on asking lets nothing be reached.
+    let act = Act::parse("x.search.test:443", None).unwrap();
+    assert_eq!(explain(&table, "r", &act).verdict, Verdict::Deny);
+    // Without `names` everything may be asked for.
+    let table = enforced(rules);
+    for name in ["a.example.com", "b.example.com", "search.test"] {
+        assert_eq!(ask(&table, name).verdict, Verdict::Allow, "{name}");
+    }
+    assert!(enforced_with("", "  names: { default: alert }\n").reads_names());
+    assert!(Act::parse("name:*.example.com", None).is_err());
 }

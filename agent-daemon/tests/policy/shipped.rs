@@ -109,9 +109,11 @@ spec:
   mode: enforce
   network:
     default: deny
+    spoken: { mismatch: alert, ech: allow, other: deny }
     defaults:
       { unix: deny, netlink: deny, vsock: deny, raw: deny, packet: deny, protocol: deny, family: deny, routing: deny }
     rules: [ { to: "*", protocol: tcp, verdict: allow } ]
+  names: { default: deny, rules: [ { name: a.example.com, verdict: allow } ] }
 ---
 apiVersion: chaperone/v1
 kind: Daemon
@@ -129,6 +131,7 @@ spec:
     system: { processes: true, network: true, argv: true }
   login_programs: [ /l ]
   catalogue: off
+  resolvers: [ 192.0.2.53 ]
   mask_words: [ pin ]
 "#;
 

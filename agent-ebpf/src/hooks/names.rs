@@ -1,116 +1,113 @@
 //! The names family: DNS questions and answers on their way, so that an address is known by its name before anybody
 //! can connect to it.
 //!
-//! Attached to the root cgroup, in both modes. All that is not UDP of port 53 leaves in the first instructions.
-//! Nothing here refuses: a packet passes whatever it says, and what is not believed is only counted.
+//! Attached to the root cgroup, in both modes. All that is neither of port 53 nor TCP of a noted socket leaves in the
+//! first instructions. A question of an agent whose role does not let it ask is dropped, and so is a connection that
+//! says another name than it was allowed by (`spoken`); all else passes whatever it says, and an answer that is not
+//! believed is only counted.
 //!
 //! An answer from outside is read where it comes in. One that is sent on this host itself is read where it goes out: only
 //! there the socket that sends it is known, and nothing that comes in by the loopback device is believed.
 
 mod answer;
+pub mod asker;
+mod packet;
 mod question;
 pub mod server;
+pub mod spoken;
+mod told;
 pub mod work;
 
-use agent_common::event::Counter;
+use agent_common::{event::Counter, name::EVERYWHERE};
 use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
 
+use self::{
+    packet::{DOMAIN, Packet, Seen},
+    work::{MESSAGES_MAX, Work},
+};
 use crate::{
     emit,
-    hooks::net::protocol,
     kernel::{self, Ptr},
+    maps::RESOLVERS,
+    path::opaque,
 };
-use work::Work;
 
-/// The answer of a cgroup hook that has no objection.
+/// The answers of a cgroup hook.
 const PASS: i32 = 1;
-const DOMAIN: u16 = 53;
+const DROP: i32 = 0;
 /// The loopback device's number, in every network namespace.
 const LOOPBACK: u32 = 1;
 
 #[cgroup_skb(egress)]
 pub fn names_egress(ctx: SkBuffContext) -> i32 {
-    let Some(packet) = Packet::read(&ctx) else { return PASS };
-    if packet.to == DOMAIN {
-        within_work(&ctx, packet, question::note);
-    } else if packet.from == DOMAIN && device(&ctx) == LOOPBACK {
-        within_work(&ctx, packet, answer::sent_here);
+    let skb = ctx.skb.skb;
+    match Packet::read(&ctx) {
+        Seen::Of(packet) if packet.to == DOMAIN => {
+            // Unread, it cannot be judged.
+            each(skb, packet, question::leaves).unwrap_or_else(|| question::hidden(skb))
+        }
+        Seen::Of(packet) if packet.from == DOMAIN && device(skb) == LOOPBACK => {
+            each(skb, packet, answer::sent_here).unwrap_or(PASS)
+        }
+        Seen::Of(packet) if packet.tcp != 0 => i32::from(spoken::may_leave(skb)),
+        Seen::Of(_) | Seen::Other => PASS,
+        Seen::Odd if !spoken::may_leave(skb) => DROP,
+        Seen::Odd => question::hidden(skb),
     }
-    PASS
 }
 
 #[cgroup_skb(ingress)]
 pub fn names_ingress(ctx: SkBuffContext) -> i32 {
-    let Some(packet) = Packet::read(&ctx) else { return PASS };
-    if packet.from == DOMAIN && device(&ctx) != LOOPBACK {
-        within_work(&ctx, packet, answer::came_in);
+    match Packet::read(&ctx) {
+        Seen::Of(packet) if packet.from == DOMAIN => {
+            each(ctx.skb.skb, packet, answer::came_in).unwrap_or(PASS)
+        }
+        _ => PASS,
     }
-    PASS
 }
 
 /// The device by which the packet goes or has come.
 #[inline(always)]
-fn device(ctx: &SkBuffContext) -> u32 {
+fn device(skb: *mut __sk_buff) -> u32 {
     // SAFETY: the context of a cgroup skb hook.
-    unsafe { (*ctx.skb.skb).ifindex }
+    unsafe { (*skb).ifindex }
 }
 
-/// Ports of a UDP packet, and where its parts lie.
-#[derive(Clone, Copy)]
-struct Packet {
-    from: u16,
-    to: u16,
-    /// Bytes before the UDP header.
-    ip_bytes: u32,
-}
-
-impl Packet {
-    /// `None` for what is not UDP, has IP options or extension headers, or is a later fragment: programs that ask a
-    /// resolver send none such, and resolvers' answers are put together before they come here.
-    #[inline(always)]
-    fn read(ctx: &SkBuffContext) -> Option<Self> {
-        // SAFETY: the context of a cgroup skb hook; each access below is inside what was compared with `end`.
-        unsafe {
-            let skb = &*ctx.skb.skb;
-            let (data, end) = (skb.data as usize, skb.data_end as usize);
-            if data + V4_BYTES + UDP_BYTES > end {
-                return None;
-            }
-            let at = |offset: usize| *((data + offset) as *const u8);
-            if at(0) == 0x45 {
-                if at(9) != protocol::UDP as u8 || at(6) & 0x3f != 0 || at(7) != 0 {
-                    return None;
-                }
-                let ports = |offset: usize| u16::from_be(*((data + V4_BYTES + offset) as *const u16));
-                return Some(Self { from: ports(0), to: ports(2), ip_bytes: V4_BYTES as u32 });
-            }
-            if at(0) >> 4 != 6 || at(6) != protocol::UDP as u8 || data + V6_BYTES + UDP_BYTES > end {
-                return None;
-            }
-            let ports = |offset: usize| u16::from_be(*((data + V6_BYTES + offset) as *const u16));
-            Some(Self { from: ports(0), to: ports(2), ip_bytes: V6_BYTES as u32 })
-        }
-    }
-}
-
-const V4_BYTES: usize = 20;
-const V6_BYTES: usize = 40;
-const UDP_BYTES: usize = 8;
-
-/// Fills a work area with the packet and hands it over.
+/// Hands each message of the packet over, in a work area: the answer of the hook, or `None` without such an area.
 #[inline(always)]
-fn within_work(ctx: &SkBuffContext, packet: Packet, then: impl FnOnce(*mut __sk_buff, Packet, &mut Work)) {
-    let skb = ctx.skb.skb;
+fn each(skb: *mut __sk_buff, packet: Packet, take: fn(*mut __sk_buff, &mut Work) -> bool) -> Option<i32> {
     let Some(work) = work::acquire() else {
         emit::count(Counter::NamesBusy);
-        return;
+        return None;
     };
-    if work.load(skb, packet.ip_bytes) {
-        then(skb, packet, work);
-    } else {
-        emit::count(Counter::NamesMalformed);
+    let mut refused = false;
+    if work.begin(skb, packet) {
+        for _ in 0..MESSAGES_MAX {
+            refused |= take(skb, work);
+            if work.next == 0 {
+                break;
+            }
+        }
     }
     work::release(work);
+    Some(if refused { DROP } else { PASS })
+}
+
+/// Whether the server is one that its network namespace is configured for, or the settings name; 0 or 1, for the
+/// compiler would make one condition of two pointers, which the verifier does not take.
+#[inline(always)]
+fn configured(work: &mut Work, server: [u8; 16]) -> usize {
+    work.address.netns = work.asked.netns;
+    work.address.address = server;
+    // SAFETY: entries of a map stay readable for the program's run.
+    let mut found = usize::from(unsafe { RESOLVERS.get(&work.address) }.is_some());
+    if opaque(found) == 0 {
+        work.address.netns = EVERYWHERE;
+        // SAFETY: as above.
+        found = usize::from(unsafe { RESOLVERS.get(&work.address) }.is_some());
+        work.address.netns = work.asked.netns;
+    }
+    opaque(found)
 }
 
 /// The kernel's `struct sock` behind a packet, as a number: by way of a map, since the verifier knows it as a type

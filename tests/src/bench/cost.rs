@@ -1,6 +1,7 @@
 //! Cost: instructions per operation, bare, with the kernel programs alone, and with the daemon; and what else it takes.
 
 mod machine;
+mod scale;
 mod size;
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
@@ -41,10 +42,12 @@ struct Beside {
     rules: u32,
     /// Hosts that the role names.
     names: u32,
+    /// Addresses that are known by a name.
+    addresses: u32,
     instances: u32,
 }
 
-const ONE: Beside = Beside { rules: 1, names: 0, instances: 1 };
+const ONE: Beside = Beside { rules: 1, names: 0, addresses: 0, instances: 1 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,17 +59,17 @@ enum Who {
 
 const OPS: [Op; 4] = [Op::Exec, Op::Connect, Op::Open, Op::Getpid];
 
-/// Measures everything, or the start and the parts named in `CHAPERONE_COST`: `table`, `names`, `rules`,
-/// `instances`, `memory`.
+/// Measures everything, or the start and the parts named in `CHAPERONE_COST`: `table`, `names`, `scale`,
+/// `rules`, `instances`, `memory`.
 pub fn run() -> Result<Value> {
-    let parts =
-        std::env::var("CHAPERONE_COST").unwrap_or_else(|_| "table,names,rules,instances,memory".to_owned());
+    let parts = std::env::var("CHAPERONE_COST")
+        .unwrap_or_else(|_| "table,names,scale,rules,instances,memory".to_owned());
     let wanted = |part: &str| parts.split(',').any(|named| named == part);
     let mut machine = Machine::prepare()?;
     // Whatever init has begun ends meanwhile; the clock leaps over idle time.
     std::thread::sleep(WARM_UP);
     let mut bare = BTreeMap::new();
-    if ["table", "names", "instances", "rules"].into_iter().any(wanted) {
+    if ["table", "names", "scale", "instances", "rules"].into_iter().any(wanted) {
         for op in OPS {
             bare.insert(op as u8, machine.measure(Who::Other, op)?);
         }
@@ -88,6 +91,16 @@ pub fn run() -> Result<Value> {
         machine.replace(&by_name)?;
         let beside = Beside { rules: 2, names: 2, ..ONE };
         rows.extend(table(&mut machine, &bare, &OPS[1..2], beside, &mut Sizes::default())?);
+        machine.replace(&documents(1))?;
+    }
+    if wanted("scale") {
+        for (roles, names, addresses) in [(1, 1, 1), SCALE] {
+            scale::lay(&mut machine, roles, names, addresses)?;
+            let beside = Beside { names: roles * names, addresses, ..ONE };
+            rows.extend(table(&mut machine, &bare, &OPS[1..2], beside, &mut Sizes::default())?);
+            resident.insert(if roles == 1 { "one name" } else { "10000 names" }, machine.resident()?);
+            eprintln!("maps {} kB", machine.maps_kb()?);
+        }
         machine.replace(&documents(1))?;
     }
     // Before there is a crowd: what a rule costs shows beside one rule and nothing else.
@@ -203,6 +216,8 @@ const LAST: &str = "{ to: 127.0.0.0/8, verdict: allow }";
 /// Two hosts in its place.
 const NAMES: &str =
     "{ to: \"api.example.com:443\", verdict: allow }\n      - { to: \"*.example.org:443\", verdict: allow }";
+/// Roles, names that each of them has, addresses known by a name.
+const SCALE: (u32, u32, u32) = (100, 100, 100_000);
 const WARM_UP: Duration = Duration::from_secs(20);
 const RULES: u32 = 10_000;
 const INSTANCES: u32 = 1_000;

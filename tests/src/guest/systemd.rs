@@ -21,6 +21,7 @@ pub const CASES: &[Case<Shared>] = &[
     case("logins are people, services are the system, agents are agents in both", logins),
     case("who enters an agent's container is not the agent", container),
     case("work that an agent hands over is told", handed_over),
+    case("names by systemd-resolved hold over its stub, varlink and D-Bus", super::names::real::by_unit),
     case("cron is the system, and an agent's table is told", cron),
 ];
 

@@ -15,7 +15,7 @@ use crate::step::{run, step};
 const SUITE: &str = "bookworm";
 const PACKAGES: &str = include_str!("../../guest/packages.txt");
 const CUSTOMIZE: &str = include_str!("../../guest/customize.sh");
-/// Size of the file system; the file is sparse, about 250 MB are in use.
+/// Size of the file system; the file is sparse, about 280 MB are in use.
 const SIZE: &str = "3G";
 /// What no guest reads.
 const LEAVE_OUT: [&str; 4] =

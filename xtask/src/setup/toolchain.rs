@@ -13,6 +13,7 @@ use crate::step::{output, run, step};
 /// Linked against LLVM 22, the one in the nightly compiler: an older LLVM cannot read its bitcode.
 const LINKER: &str = "bpf-linker-0.13.0";
 const LINKER_VERSION: &str = "0.13.0";
+pub const MUSL: &str = "x86_64-unknown-linux-musl";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
 pub fn ensure(cache: &Cache) -> Result<()> {
@@ -51,6 +52,17 @@ fn nightly() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether there is a Rust for musl, of the toolchain that builds the product: it serves one client of the tests, which
+/// are done without it where it cannot be had.
+pub fn musl() -> bool {
+    let found = || {
+        let directory = output(Command::new("rustc").args(["--print", "target-libdir", "--target", MUSL]));
+        directory.is_ok_and(|directory| Path::new(directory.trim()).exists())
+    };
+    let add = || step("adding musl to Rust", || run(Command::new("rustup").args(["target", "add", MUSL])));
+    found() || add().is_ok()
 }
 
 fn linker(cache: &Cache) -> Result<()> {

@@ -8,22 +8,12 @@ use super::{Outcome, addresses, head, name, question, read, record};
 use crate::{
     dns::Expect,
     limits::{DNS_ANSWERS_MAX, DNS_MESSAGE_BYTES},
+    random::Random,
 };
 
 /// What is made of a good message, and how many good ones.
 const BENT: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
 const GOOD: u32 = if cfg!(debug_assertions) { 20_000 } else { 400_000 };
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-}
 
 /// A good answer to a question of type A, with what it says of the name that was asked.
 fn good(random: &mut Random) -> (Vec<u8>, Vec<(String, u32)>) {
@@ -67,6 +57,89 @@ fn good(random: &mut Random) -> (Vec<u8>, Vec<(String, u32)>) {
     }
     bytes[7] = records as u8;
     (bytes, says)
+}
+
+/// A good answer to a question of type HTTPS, with the hints in it.
+fn binding(random: &mut Random) -> (Vec<u8>, Vec<(String, u32)>) {
+    let mut bytes = head(0x8180, 0);
+    bytes.extend(question("api.example.com", 65));
+    let (mut says, records) = (Vec::new(), random.below(4));
+    for n in 0..records {
+        let (priority, ttl) = (random.below(3) as u16, random.below(1_000) as u32);
+        let mut data = priority.to_be_bytes().to_vec();
+        data.extend(name(["", "edge.cdn.net", "x"][random.below(3)]));
+        let mut parameter = |key: u16, value: &[u8]| {
+            data.extend([key.to_be_bytes(), (value.len() as u16).to_be_bytes()].concat());
+            data.extend(value);
+        };
+        if random.below(2) == 0 {
+            parameter(1, b"\x02h2\x02h3");
+        }
+        let (v4, v6) = (random.below(3) as u8, random.below(3) as u8);
+        let v4: Vec<[u8; 4]> = (0..v4).map(|at| [198, 51, n as u8, at]).collect();
+        let v6: Vec<[u8; 16]> =
+            (0..v6).map(|at| [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n as u8, at]).collect();
+        if !v4.is_empty() {
+            parameter(4, &v4.concat());
+        }
+        if random.below(2) == 0 {
+            parameter(5, b"anything at all");
+        }
+        if !v6.is_empty() {
+            parameter(6, &v6.concat());
+        }
+        if priority != 0 {
+            says.extend(v4.iter().map(|a| (format!("{}", core::net::Ipv4Addr::from(*a)), ttl)));
+            says.extend(v6.iter().map(|a| (format!("{}", core::net::Ipv6Addr::from(*a)), ttl)));
+        }
+        bytes.extend(record(&[0xc0, 12], 65, ttl, &data));
+    }
+    bytes[7] = records as u8;
+    (bytes, says)
+}
+
+/// The hints of a service binding; `None` when it breaks off.
+fn hints(mut data: &[u8]) -> Option<Vec<String>> {
+    let take = |data: &mut &[u8], bytes: usize| {
+        let (taken, rest) = data.split_at_checked(bytes)?;
+        *data = rest;
+        Some(taken.to_vec())
+    };
+    let word = |data: &mut &[u8]| take(data, 2).map(|w| usize::from(w[0]) << 8 | usize::from(w[1]));
+    let priority = word(&mut data)?;
+    if priority == 0 {
+        return (!data.is_empty()).then(Vec::new);
+    }
+    loop {
+        match usize::from(take(&mut data, 1)?[0]) {
+            0 => break,
+            length @ 1..=63 => drop(take(&mut data, length)?),
+            _ => return None,
+        }
+    }
+    let mut all = Vec::new();
+    while !data.is_empty() {
+        let (key, length) = (word(&mut data)?, word(&mut data)?);
+        let value = take(&mut data, length)?;
+        let size = match key {
+            4 => 4,
+            6 => 16,
+            _ => continue,
+        };
+        if !value.len().is_multiple_of(size) {
+            return None;
+        }
+        for address in value.chunks(size) {
+            all.push(match <[u8; 4]>::try_from(address) {
+                Ok(v4) => format!("{}", core::net::Ipv4Addr::from(v4)),
+                Err(_) => format!(
+                    "{}",
+                    core::net::Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?).to_canonical()
+                ),
+            });
+        }
+    }
+    Some(all)
 }
 
 /// The labels of the name at `at`, and where it breaks off or goes round, if it does not end. A name that never
@@ -122,6 +195,8 @@ fn says(bytes: &[u8]) -> Option<Vec<(String, u32)>> {
         } else if kind == asked && kind == 1 {
             let address: [u8; 4] = bytes[data..at].try_into().ok()?;
             all.push((format!("{}", core::net::Ipv4Addr::from(address)), ttl.min(time)));
+        } else if kind == asked && matches!(kind, 64 | 65) {
+            all.extend(hints(&bytes[data..at])?.into_iter().map(|hint| (hint, ttl.min(time))));
         } else if kind == asked && kind == 28 {
             let address: [u8; 16] = bytes[data..at].try_into().ok()?;
             all.push((format!("{}", core::net::Ipv6Addr::from(address).to_canonical()), ttl.min(time)));
@@ -133,8 +208,8 @@ fn says(bytes: &[u8]) -> Option<Vec<(String, u32)>> {
 #[test]
 fn good_messages_say_what_was_put_into_them() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    for _ in 0..GOOD {
-        let (bytes, expected) = good(&mut random);
+    for round in 0..GOOD {
+        let (bytes, expected) = if round % 4 == 0 { binding(&mut random) } else { good(&mut random) };
         let (outcome, message) = read(&bytes, Expect::Answer);
         assert_eq!((outcome, addresses(&message)), (Outcome::Read, expected), "{bytes:02x?}");
     }
@@ -144,8 +219,8 @@ fn good_messages_say_what_was_put_into_them() {
 fn bent_messages_say_what_the_second_reader_finds_or_nothing() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut given, mut refused) = (0, 0);
-    for _ in 0..BENT {
-        let (mut bytes, _) = good(&mut random);
+    for round in 0..BENT {
+        let (mut bytes, _) = if round % 4 == 0 { binding(&mut random) } else { good(&mut random) };
         for _ in 0..=random.below(4) {
             let at = random.below(bytes.len());
             bytes[at] = match random.below(4) {
@@ -165,7 +240,7 @@ fn bent_messages_say_what_the_second_reader_finds_or_nothing() {
             refused += 1;
             continue;
         }
-        if !matches!(message.kind, 1 | 28) {
+        if !matches!(message.kind, 1 | 28 | 64 | 65) {
             assert_eq!(message.answers_used, 0);
             continue;
         }

@@ -9,6 +9,7 @@ use crate::{
     event::{
         Event, Kind, Subject,
         local::Policy,
+        names::{Channel, Dns},
         net::{Decision, Network, Unix},
     },
 };
@@ -60,6 +61,10 @@ fn word(event: &Event) -> &'static str {
         Kind::NetCreate => "socket",
         Kind::NetOption => "setsockopt",
         Kind::NetOther => "net",
+        Kind::DnsQuery => "dns query",
+        Kind::DnsAnswer => "dns answer",
+        Kind::DnsChannel => "dns channel",
+        Kind::Spoken => "spoken",
         Kind::AgentFound => "found",
         Kind::AgentEnded => "ended",
         Kind::DaemonStarted => "started",
@@ -82,6 +87,7 @@ fn what(event: &Event) -> String {
         Kind::PolicyChanged | Kind::PolicyRejected => policy(event),
         Kind::EventsLost => lost(event),
         Kind::GuaranteeChanged => guarantees(event),
+        Kind::DnsChannel => channel(event),
         Kind::AgentFound | Kind::AgentEnded | Kind::Unknown => format!("{}{}", actor(event), instance(event)),
         _ => act(event),
     }
@@ -156,9 +162,10 @@ fn act(event: &Event) -> String {
     if let Some(verdict) = event.verdict {
         let _ = write!(out, "{} ", pad(render::verdict(verdict), &verdict.name().to_uppercase(), 5));
     }
-    let target = match (&event.network, &event.unix) {
-        (Some(network), _) => endpoint(network),
-        (_, Some(unix)) => socket(unix),
+    let target = match (&event.network, &event.unix, &event.dns) {
+        (Some(network), ..) => endpoint(network),
+        (_, Some(unix), _) => socket(unix),
+        (_, _, Some(dns)) => resolution(dns),
         _ => String::new(),
     };
     let _ = write!(out, "{target} {}", paint(DIM, actor(event)));
@@ -168,8 +175,43 @@ fn act(event: &Event) -> String {
     out
 }
 
-/// `tcp 10.0.0.5:443`
+/// `A api.example.com of 192.0.2.53`, `A api.example.com = 192.0.2.1, 192.0.2.2`
+fn resolution(dns: &Dns) -> String {
+    let kind = dns.kind.as_deref().unwrap_or("?");
+    let name = if dns.name.is_empty() { "(unreadable)".to_owned() } else { harmless(&dns.name) };
+    match (&dns.code, dns.answers.as_slice()) {
+        (None, _) => {
+            let resolver = dns.resolver.map(|address| format!(" of {address}")).unwrap_or_default();
+            let odd =
+                if dns.configured == Some(false) { paint(WARN, " (not configured)") } else { String::new() };
+            format!("{kind} {name}{resolver}{odd}")
+        }
+        (Some(code), []) => format!("{kind} {name} = {code}"),
+        (Some(_), answers) => {
+            let all: Vec<String> = answers.iter().map(|answer| answer.address.to_string()).collect();
+            format!("{kind} {name} = {}", all.join(", "))
+        }
+    }
+}
+
+/// `120 names below example.com in 34 s, 5000 bytes; 130 questions, 0 of free form`
+fn channel(event: &Event) -> String {
+    let Some(channel) = &event.channel else { return actor(event) };
+    let Channel { domain, seconds, questions, names, bytes, longest: _, free_form } = &**channel;
+    let what = format!(
+        "{names} names below {} in {seconds} s, {bytes} bytes; {questions} questions, {free_form} of free form",
+        harmless(domain)
+    );
+    format!("{} {}", paint(WARN, what), paint(DIM, actor(event)))
+}
+
+/// `tcp 10.0.0.5:443 (api.example.com)`
 fn endpoint(network: &Network) -> String {
+    let name = network.name.as_ref().map(|name| format!(" ({})", harmless(name))).unwrap_or_default();
+    numbers(network) + &name
+}
+
+fn numbers(network: &Network) -> String {
     let protocol = network.protocol.as_deref().unwrap_or(&network.family);
     match (network.address, network.port, network.cid) {
         (Some(address), Some(port), _) => {

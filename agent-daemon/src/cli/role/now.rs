@@ -74,9 +74,13 @@ pub fn for_people(now: &[Now]) -> String {
         for NameView { name, patterns, since_s, expires_s, resolver, .. } in answers {
             let patterns = if patterns.is_empty() { "nothing".to_owned() } else { patterns.join(", ") };
             let name = harmless(name);
-            lines.push(format!(
-                "{verdict}: {name} (in rules {patterns}), from {resolver} {since_s} s ago, for {expires_s} s more"
-            ));
+            let whose = match (resolver, since_s, expires_s) {
+                (Some(resolver), Some(since_s), Some(expires_s)) => {
+                    format!("from {resolver} {since_s} s ago, for {expires_s} s more")
+                }
+                _ => "from /etc/hosts".to_owned(),
+            };
+            lines.push(format!("{verdict}: {name} (in rules {patterns}), {whose}"));
         }
     }
     if lines.is_empty() {
@@ -96,7 +100,8 @@ mod tests {
     fn view(name: &str, patterns: &[&str]) -> NameView {
         let address = "192.0.2.7".parse().unwrap();
         let patterns = patterns.iter().map(|&text| text.to_owned()).collect();
-        NameView { name: name.into(), address, patterns, since_s: 3, expires_s: 57, resolver: address }
+        let (since_s, expires_s, resolver) = (Some(3), Some(57), Some(address));
+        NameView { name: name.into(), address, patterns, since_s, expires_s, resolver }
     }
 
     #[test]

@@ -144,6 +144,7 @@ const WAYS: &[Way] = &[
         "ICMP echo socket, send with an address of its own",
         unseen("no cgroup hook is on the way of an ICMP send"),
     ),
+    way(Class::Name, "name", "question to a resolver, UDP or TCP of port 53", AT_CGROUP),
     way(Class::Raw, "raw", "raw IP socket", AT_CGROUP),
     way(Class::Protocol, "protocol", "SCTP, DCCP and other IP protocols", AT_CGROUP),
     way(Class::Packet, "packet", "packet and XDP sockets", unseen("cgroup hooks see internet sockets alone")),

@@ -3,8 +3,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use agent_common::{
-    event::net::{Judgement, Net, Op, Target, Unix},
+    event::{
+        net::{Judgement, Net, Op, Target, Unix},
+        spoken::Spoken,
+    },
     rule::Class,
+    spoken::Protocol,
     verdict::{Source, Verdict},
 };
 
@@ -45,6 +49,22 @@ pub(super) fn unix(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
     Ok(())
 }
 
+pub(super) fn spoken(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
+    let raw: Spoken = fixed(whole)?;
+    judged(&raw.judgement, event);
+    event.network = Some(network(&raw.target, Op::Connect as u8, raw.socket));
+    let name = raw.name.get(..usize::from(raw.name_bytes)).unwrap_or_default();
+    let name = (!name.is_empty()).then(|| readable(name));
+    let protocol = (raw.protocol != 0).then(|| Word::<Protocol>::from_raw(raw.protocol));
+    match protocol.and_then(|protocol| protocol.known()) {
+        Some(Protocol::Tls) => event.tls = Some(net::Tls { server_name: name, ech: raw.ech != 0 }),
+        Some(Protocol::Http) => event.http = Some(net::Http { host: name }),
+        Some(Protocol::Other) | None => {}
+    }
+    event.spoken = Some(net::Spoken { finding: Word::from_raw(raw.finding), protocol });
+    Ok(())
+}
+
 /// What came of the name. A file's path may be longer than a name that can be bound; one that could not be walked has
 /// a length that none has.
 fn kept_name<'a>(raw: &'a Unix, event: &mut Event) -> &'a [u8] {
@@ -61,7 +81,7 @@ fn kept_name<'a>(raw: &'a Unix, event: &mut Event) -> &'a [u8] {
     &raw.name
 }
 
-fn judged(raw: &Judgement, event: &mut Event) {
+pub(super) fn judged(raw: &Judgement, event: &mut Event) {
     let source = Word::<Source>::from_raw(raw.source);
     event.verdict = Some(Word::<Verdict>::from_raw(raw.verdict));
     event.decision = Some(Decision {
@@ -95,16 +115,22 @@ fn network(target: &Target, op: u8, socket: u64) -> Network {
         address: addressed.then(|| address(target.address)),
         port: port.then_some(target.port),
         cid: (target.cid != 0).then_some(target.cid),
-        socket: (socket != 0).then(|| {
-            let mut digits = [0; 16];
-            hex(socket, &mut digits);
-            std::str::from_utf8(&digits).unwrap_or_default().into()
-        }),
+        name: None,
+        socket: cookie(socket),
     }
 }
 
+/// A socket's cookie as text.
+pub(super) fn cookie(socket: u64) -> Option<Box<str>> {
+    (socket != 0).then(|| {
+        let mut digits = [0; 16];
+        hex(socket, &mut digits);
+        std::str::from_utf8(&digits).unwrap_or_default().into()
+    })
+}
+
 /// The address as it goes over the wire: v4-mapped is IPv4.
-fn address(bytes: [u8; 16]) -> IpAddr {
+pub(super) fn address(bytes: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(bytes).to_canonical()
 }
 

@@ -1,9 +1,6 @@
 //! What is allowed: the maps of roles and rules.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_common::{
     name::{AddressKey, NameKey, NameRuleKey},
@@ -13,10 +10,7 @@ use anyhow::Result;
 
 use crate::{
     kernel::raw::{Hash, Maps, Trie},
-    policy::{
-        address::address_bytes,
-        table::{Diff, Names, Table},
-    },
+    policy::table::{Diff, Names, Table},
 };
 
 /// The maps that say what is allowed.
@@ -123,9 +117,7 @@ impl Rules {
     }
 
     /// Makes these the servers whose answers count: the new ones before the old ones go.
-    pub fn resolve_by(&mut self, netns: u64, servers: &BTreeSet<IpAddr>) -> Result<()> {
-        let keys: BTreeSet<AddressKey> =
-            servers.iter().map(|server| AddressKey { netns, address: address_bytes(*server) }).collect();
+    pub fn resolve_by(&mut self, keys: &BTreeSet<AddressKey>) -> Result<()> {
         let put = keys.iter().try_for_each(|key| self.resolvers.put(*key, 1));
         // Those that are not configured any more go in any case.
         for (key, _) in self.resolvers.entries() {

@@ -4,49 +4,63 @@ use agent_common::{
     dns::{Expect, Outcome},
     event::Counter,
     limits::{
-        DNS_ANSWERS_MAX, GROUPS_PER_ADDRESS, HOST_NAME_BYTES, NAME_SUFFIXES_MAX, NAME_TTL_MAX_S,
-        NAME_TTL_MIN_S, PATTERNS_PER_NAME, QUESTION_MAX_S,
+        DNS_ANSWERS_MAX, GROUPS_PER_ADDRESS, HOST_NAME_BYTES, NAME_KEPT_S, NAME_SUFFIXES_MAX, NAME_TTL_MAX_S,
+        PATTERNS_PER_NAME, QUESTION_MAX_S,
     },
-    name::{CLAIMED, Group, Known},
+    name::{CLAIMED, Group, Known, QuestionKey},
 };
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 
 use super::{
-    DOMAIN, Packet, netns_of, server, socket_of,
-    work::{self, Work},
+    LOOPBACK, asker, configured, device, netns_of,
+    packet::DOMAIN,
+    server, socket_of, told,
+    work::{self, Loaded, Work},
 };
 use crate::{
     emit,
     hooks::net::{kind, protocol},
     kernel::{self, offset},
-    maps::{ADDRESSES, NAME_IDS, QUESTIONS, RESOLVERS},
+    maps::{ADDRESSES, NAME_IDS, QUESTIONS},
     path::opaque,
 };
 
-/// An answer from outside.
-#[inline(always)]
-pub(super) fn came_in(skb: *mut __sk_buff, packet: Packet, work: &mut Work) {
-    let counter = judge(skb, packet, work, false);
-    emit::count(counter);
+/// An answer that has come: believed where it is from outside, told where an agent has asked. Refuses nothing.
+#[inline(never)]
+pub(super) fn came_in(skb: *mut __sk_buff, work: &mut Work) -> bool {
+    let loaded = work.load(skb);
+    if loaded == Loaded::Nothing {
+        return false;
+    }
+    if device(skb) != LOOPBACK {
+        let counter = judge(skb, work, loaded, false);
+        emit::count(counter);
+    }
+    if let Some(asker) = asker::of(skb) {
+        told::answer(skb, work, asker, loaded);
+    }
+    false
 }
 
 /// An answer of a server on this host, on its way out to an asker on this host.
-#[inline(always)]
-pub(super) fn sent_here(skb: *mut __sk_buff, packet: Packet, work: &mut Work) {
-    let counter = judge(skb, packet, work, true);
-    emit::count(counter);
+#[inline(never)]
+pub(super) fn sent_here(skb: *mut __sk_buff, work: &mut Work) -> bool {
+    let loaded = work.load(skb);
+    if loaded != Loaded::Nothing {
+        let counter = judge(skb, work, loaded, true);
+        emit::count(counter);
+    }
+    false
 }
 
 /// What becomes of an answer; what it teaches is kept.
 #[inline(always)]
-fn judge(skb: *mut __sk_buff, packet: Packet, work: &mut Work, here: bool) -> Counter {
+fn judge(skb: *mut __sk_buff, work: &mut Work, loaded: Loaded, here: bool) -> Counter {
+    let packet = work.packet;
     // The question went the other way.
-    (work.asked.local, work.asked.resolver) = (work.asked.resolver, work.asked.local);
+    let (asker, server) = (work.asked.resolver, work.asked.local);
     work.asked.netns = netns_of(skb, work);
-    work.address.netns = work.asked.netns;
-    work.address.address = work.asked.resolver;
-    // SAFETY: entries of a map stay readable for the program's run.
-    if unsafe { RESOLVERS.get(&work.address) }.is_none() {
+    if configured(work, server) == 0 {
         return Counter::NamesUnconfigured;
     }
     if here {
@@ -55,12 +69,26 @@ fn judge(skb: *mut __sk_buff, packet: Packet, work: &mut Work, here: bool) -> Co
         }
         let sk = socket_of(skb, work);
         let read = |at: usize| kernel::read::<u16>(sk, at).unwrap_or(0);
-        if read(offset!(sock_type)) != kind::DGRAM
-            || read(offset!(sock_protocol)) != protocol::UDP
+        let (wanted, of) =
+            if packet.tcp != 0 { (kind::STREAM, protocol::TCP) } else { (kind::DGRAM, protocol::UDP) };
+        if read(offset!(sock_type)) != wanted
+            || read(offset!(sock_protocol)) != of
             || read(offset!(sock_num)) != DOMAIN
         {
             return Counter::NamesForged;
         }
+        // Its hooks do not see what an agent sends on a connection that it has accepted.
+        if packet.tcp != 0 && kernel::cgroup_mode() {
+            return Counter::NamesUnattested;
+        }
+    } else if packet.tcp != 0
+        && kernel::peek::<u32>(socket_of(skb, work), offset!(tcp_rcv_nxt)) != packet.sequence
+    {
+        // Not the next part of the stream: nobody has looked yet whether it belongs to it at all.
+        return Counter::NamesForged;
+    }
+    if loaded != Loaded::Message {
+        return Counter::NamesMalformed;
     }
     match work.read(Expect::Answer) {
         Outcome::Read => {}
@@ -68,20 +96,26 @@ fn judge(skb: *mut __sk_buff, packet: Packet, work: &mut Work, here: bool) -> Co
         Outcome::Truncated => return Counter::NamesTruncated,
         Outcome::Malformed => return Counter::NamesMalformed,
     }
-    (work.asked.id, work.asked.port, work.asked._pad) = (work.message.id as u16, packet.to, 0);
+    work.question_key = QuestionKey {
+        netns: work.asked.netns,
+        local: asker,
+        resolver: server,
+        id: work.message.id as u16,
+        port: packet.to,
+        protocol: packet.protocol(),
+    };
     // SAFETY: entries of a map stay readable for the program's run.
-    let Some(question) = (unsafe { QUESTIONS.get(&work.asked) }) else { return Counter::NamesUnasked };
+    let Some(question) = (unsafe { QUESTIONS.get(&work.question_key) }) else { return Counter::NamesUnasked };
     if work.now_ns.wrapping_sub(question.asked_ns) > QUESTION_MAX_S * SECOND_NS {
         return Counter::NamesUnasked;
     }
-    // SAFETY: the context of a cgroup skb hook.
-    if question.device != unsafe { (*skb).ifindex } {
+    if question.device != device(skb) {
         return Counter::NamesOtherDevice;
     }
     if question.kind != work.message.kind || !same(&question.name, &work.message.name) {
         return Counter::NamesOtherQuestion;
     }
-    let _ = QUESTIONS.remove(&work.asked);
+    let _ = QUESTIONS.remove(&work.question_key);
     learn(work);
     Counter::NamesBelieved
 }
@@ -102,20 +136,26 @@ const _: () = assert!(
         .is_multiple_of(8)
 );
 
-/// Keeps the addresses of the answer under the patterns that its name meets.
+/// Finds the patterns that the message's name meets, the most specific first.
 #[inline(always)]
-fn learn(work: &mut Work) {
+pub(super) fn meet_all(work: &mut Work) {
     work.patterns = [0; PATTERNS_PER_NAME];
     work.patterns_used = 0;
-    if work.message.answers_used == 0 {
-        return;
-    }
     let name = (&raw const work.message.name).cast();
     // SAFETY: both have the same length.
     if unsafe { kernel::copy((&raw mut work.key.text).cast(), HOST_NAME_BYTES, name) } {
         meet(work);
     }
     work::repeat(NAME_SUFFIXES_MAX as u32, suffix, work);
+}
+
+/// Keeps the addresses of the answer under the patterns that its name meets.
+#[inline(always)]
+fn learn(work: &mut Work) {
+    if work.message.answers_used == 0 {
+        return;
+    }
+    meet_all(work);
     if work.patterns_used == 0 {
         return;
     }
@@ -168,8 +208,7 @@ extern "C" fn keep(at: u64, context: *mut *mut Work) -> u64 {
     }
     let slot = opaque(at as usize) & (DNS_ANSWERS_MAX - 1);
     work.address.address = work.message.answers[slot].address;
-    let ttl_s = u64::from(work.message.answers[slot].ttl_s);
-    let ttl_s = if ttl_s < NAME_TTL_MIN_S { NAME_TTL_MIN_S } else { ttl_s };
+    let ttl_s = u64::from(work.message.answers[slot].ttl_s) + NAME_KEPT_S;
     let ttl_s = if ttl_s > NAME_TTL_MAX_S { NAME_TTL_MAX_S } else { ttl_s };
     let expires_ns = work.now_ns + ttl_s * SECOND_NS;
     if let Some(known) = ADDRESSES.get_ptr_mut(&work.address) {
@@ -253,7 +292,7 @@ fn join(known: *mut Known, work: &Work, expires_ns: u64) {
 fn tell(known: *mut Known, work: &Work) {
     // SAFETY: inside a map value; both names have the same length.
     unsafe {
-        (*known).resolver = work.asked.resolver;
+        (*known).resolver = work.question_key.resolver;
         kernel::copy((&raw mut (*known).name).cast(), HOST_NAME_BYTES, (&raw const work.message.name).cast());
     }
 }

@@ -1,29 +1,56 @@
-//! Questions to a configured resolver: noted, so that only their answers count.
+//! Questions: an agent's is judged, and what a configured resolver is asked is noted, so that only its answer counts.
 
-use agent_common::dns::{A, AAAA, Expect, Outcome};
+use agent_common::{
+    dns::{Expect, Outcome, gives_addresses},
+    name::QuestionKey,
+};
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY};
 
-use super::{Packet, netns_of, work::Work};
-use crate::{
-    kernel,
-    maps::{QUESTIONS, RESOLVERS},
+use super::{
+    DROP, PASS, asker, configured, device, netns_of,
+    told::{self, of},
+    work::{self, Loaded, Work},
 };
+use crate::{kernel, maps::QUESTIONS};
 
-/// Notes a question that leaves.
-#[inline(always)]
-pub(super) fn note(skb: *mut __sk_buff, packet: Packet, work: &mut Work) {
+/// A question that leaves: whether it is refused; what is not is noted.
+#[inline(never)]
+pub(super) fn leaves(skb: *mut __sk_buff, work: &mut Work) -> bool {
+    let loaded = work.load(skb);
+    if loaded == Loaded::Nothing {
+        return false;
+    }
     work.asked.netns = netns_of(skb, work);
-    work.address.netns = work.asked.netns;
-    work.address.address = work.asked.resolver;
-    // SAFETY: entries of a map stay readable for the program's run.
-    if unsafe { RESOLVERS.get(&work.address) }.is_none() || work.read(Expect::Question) != Outcome::Read {
-        return;
+    let configured = if configured(work, work.asked.resolver) == 0 { 0 } else { of::CONFIGURED };
+    let asker = asker::of(skb);
+    if configured == 0 && asker.is_none() {
+        return false;
+    }
+    let read = loaded == Loaded::Message && work.read(Expect::Question) == Outcome::Read;
+    let bit = |there: bool, bit: u32| if there { bit } else { 0 };
+    let known = bit(read, of::READ) | configured | bit(work.packet.tcp != 0, of::TCP);
+    if let Some(asker) = asker
+        && told::question(skb, work, asker, known)
+    {
+        return true;
     }
     let kind = work.message.kind;
-    if kind != A && kind != AAAA {
-        return;
+    if configured != 0 && read && gives_addresses(kind) {
+        note(skb, work, kind);
     }
-    (work.asked.id, work.asked.port, work.asked._pad) = (work.message.id as u16, packet.from, 0);
+    false
+}
+
+#[inline(always)]
+fn note(skb: *mut __sk_buff, work: &mut Work, kind: u32) {
+    work.question_key = QuestionKey {
+        netns: work.asked.netns,
+        local: work.asked.local,
+        resolver: work.asked.resolver,
+        id: work.message.id as u16,
+        port: work.packet.from,
+        protocol: work.packet.protocol(),
+    };
     let name = (&raw const work.message.name).cast();
     // SAFETY: both have the same length.
     if !unsafe { kernel::copy((&raw mut work.question.name).cast(), size_of_val(&work.question.name), name) }
@@ -32,7 +59,17 @@ pub(super) fn note(skb: *mut __sk_buff, packet: Packet, work: &mut Work) {
     }
     work.question.asked_ns = work.now_ns;
     work.question.kind = kind;
-    // SAFETY: the context of a cgroup skb hook.
-    work.question.device = unsafe { (*skb).ifindex };
-    let _ = QUESTIONS.insert(&work.asked, &work.question, u64::from(BPF_ANY));
+    work.question.device = device(skb);
+    let _ = QUESTIONS.insert(&work.question_key, &work.question, u64::from(BPF_ANY));
+}
+
+/// A packet that cannot be read, on its way out: of a socket that asks it may be a question.
+#[inline(always)]
+pub(super) fn hidden(skb: *mut __sk_buff) -> i32 {
+    let Some(asker) = asker::of(skb) else { return PASS };
+    let Some(work) = work::acquire() else { return DROP };
+    work.asked.resolver = [0; 16];
+    let refused = told::question(skb, work, asker, 0);
+    work::release(work);
+    if refused { DROP } else { PASS }
 }

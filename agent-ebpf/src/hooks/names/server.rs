@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_storage_get,
 };
 
-use super::DOMAIN;
+use super::packet::DOMAIN;
 use crate::{
     kernel::{self, Ptr, offset},
     maps::AGENT_SERVERS,

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     emit, enforce,
-    hooks::names::server,
+    hooks::names::{asker, server, spoken},
     kernel::{self, Ptr, offset},
     maps::{SEEDS, TASKS},
     rules, subject,
@@ -110,6 +110,8 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
     if label.instance != 0 {
         // SAFETY: as above.
         unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+        // SAFETY: as above.
+        unsafe { asker::mark_at_cgroup(label, ctx.sock_addr, port) };
     }
     judge(ctx, label, family::INET, kind, protocol, address::mapped(address), port, op)
 }
@@ -135,6 +137,8 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
     if label.instance != 0 {
         // SAFETY: as above.
         unsafe { server::mark_at_cgroup(ctx.sock_addr) };
+        // SAFETY: as above.
+        unsafe { asker::mark_at_cgroup(label, ctx.sock_addr, port) };
     }
     let address = [0, 2].map(|at| u64::from(words[at]) | u64::from(words[at + 1]) << 32);
     judge(ctx, label, family::INET6, kind, protocol, address, port, op)
@@ -175,7 +179,17 @@ fn judge(
             // SAFETY: the context of a cgroup sock_addr hook.
             let netns = || unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
             let hits = rules::endpoint(policy, protocol, port, &target.address, netns);
-            verdict::decide(Some(policy), class, &hits)
+            let decision = verdict::decide(Some(policy), class, &hits);
+            // SAFETY: as above.
+            let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+            let by_name = spoken::awaited(protocol, &hits, decision);
+            if by_name
+                && (sk.is_null() || !spoken::note(sk.cast(), label, subject::uid(), u32::from(port), 0))
+            {
+                verdict::decide_unreadable(Some(policy))
+            } else {
+                decision
+            }
         }
         _ => verdict::decide(policy, class, &inet::hits(policy, class, socket.number(class))),
     };

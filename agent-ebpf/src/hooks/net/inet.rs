@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     enforce,
-    hooks::names::server,
+    hooks::names::{asker, server, spoken},
     kernel::{self, Ptr, offset},
     rules, subject,
 };
@@ -86,6 +86,7 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
         return enforce::pass(previous);
     }
     server::mark(label, sk);
+    asker::mark_connected(label, sk);
     let msg: Ptr = ctx.arg::<*const u8>(1);
     let name: Ptr = kernel::load(msg, offset!(msg_name));
     let refused = routing::control_messages(label, sk, msg);
@@ -131,13 +132,19 @@ fn judge(label: &Label, uid: u32, sk: Ptr, head: Option<u64>, address: Ptr, byte
             }
             if let Meaning::To(address, port) = meaning {
                 (target.address, target.port) = (address, u32::from(port));
+                asker::mark(label, sk, port);
             }
             target.cookie = kernel::load(sk, offset!(sock_cookie));
             tell = matches!(op, Op::Connect) || outside || {
                 let address: [u8; 16] = bytemuck::cast(target.address);
                 flow::first_on(sk, hash_bytes(&address) ^ u64::from(target.port))
             };
-            endpoint(outside, policy, sk, socket, meaning)
+            let (decision, by_name) = endpoint(outside, policy, sk, socket, meaning);
+            if by_name && !spoken::note(sk.cast_mut().cast(), label, uid, target.port, target.cookie) {
+                verdict::decide_unreadable(policy)
+            } else {
+                decision
+            }
         }
         Class::Vsock => {
             tell = true;
@@ -169,21 +176,32 @@ fn judge(label: &Label, uid: u32, sk: Ptr, head: Option<u64>, address: Ptr, byte
     enforce::net(label, policy, &target, op, Place::Lsm, decision, uid, tell)
 }
 
-/// What becomes of an act on an internet endpoint.
+/// What becomes of an act on an internet endpoint, and whether what is said on it first is to be compared.
 #[inline(always)]
-fn endpoint(outside: bool, policy: Option<&Policy>, sk: Ptr, socket: Socket, meaning: Meaning) -> Decision {
+fn endpoint(
+    outside: bool,
+    policy: Option<&Policy>,
+    sk: Ptr,
+    socket: Socket,
+    meaning: Meaning,
+) -> (Decision, bool) {
     if outside {
-        return enforce::UNGOVERNED;
+        return (enforce::UNGOVERNED, false);
     }
     match (meaning, policy) {
         (Meaning::To(address, port), Some(policy)) => {
             // An echo socket's "port" is the caller's to choose and means nothing.
             let protocol = socket.rule_protocol();
             let port = if protocol == super::protocol::ICMP as u8 { 0 } else { port };
-            let hits = rules::endpoint(policy, protocol, port, &address, || kernel::netns_of(sk));
-            verdict::decide(Some(policy), Class::Endpoint, &hits)
+            // MPTCP sends by sockets that the kernel makes behind this one, where nobody could compare what is said: no
+            // name is known in the namespace 0.
+            let multipath = socket.protocol == super::protocol::MPTCP;
+            let netns = || if multipath { 0 } else { kernel::netns_of(sk) };
+            let hits = rules::endpoint(policy, protocol, port, &address, netns);
+            let decision = verdict::decide(Some(policy), Class::Endpoint, &hits);
+            (decision, spoken::awaited(protocol, &hits, decision))
         }
-        _ => verdict::decide_unreadable(policy),
+        _ => (verdict::decide_unreadable(policy), false),
     }
 }
 
