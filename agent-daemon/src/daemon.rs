@@ -141,9 +141,7 @@ fn put_in_force(
         anyhow::Ok(())
     };
     let first = kernel.adopted() == Adopted::Nothing;
-    if first {
-        kernel.identify(registry).context("look up what identifies agents")?;
-    } else {
+    if !first {
         apply(&mut kernel)?;
     }
     kernel.follow(registry).context("attach what follows processes")?;

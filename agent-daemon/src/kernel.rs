@@ -180,11 +180,10 @@ impl Kernel {
         &self.programs.unpinned
     }
 
-    /// Follows processes and recognises agents from now on, in place of what another build has attached; call when it is
-    /// known what identifies them.
+    /// Follows processes and recognises agents from now on, in place of what another build has attached.
     pub fn follow(&mut self, registry: &Registry) -> Result<()> {
         self.programs.follow()?;
-        // Cgroups that were made between the first look and now.
+        // Until here no cgroup was seen that was made; and at a first start nobody has a label yet who could be recognised.
         self.identify(registry)
     }
 

@@ -134,6 +134,13 @@ struct Names {
 }
 
 impl Names {
+    fn of(mode: KernelMode) -> Self {
+        match mode {
+            KernelMode::Lsm => Self { follow: [&[STAGES], FOLLOW].concat(), refuse: LSM },
+            KernelMode::Cgroup => Self { follow: FOLLOW.to_vec(), refuse: CGROUP },
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &'static str> {
         self.follow.iter().chain(self.refuse).copied()
     }
@@ -209,10 +216,7 @@ fn prepare_as(
         .context("read the mount namespace in which paths identify agents")?
         .ino() as u32;
     let given = Given { layout: Layout::of(&btf)?, mode, mnt_ns, scope };
-    let names = match mode {
-        KernelMode::Lsm => Names { follow: [&[STAGES], FOLLOW].concat(), refuse: LSM },
-        KernelMode::Cgroup => Names { follow: FOLLOW.to_vec(), refuse: CGROUP },
-    };
+    let names = Names::of(mode);
     let (pins, unpinned) = match pin_dir {
         None => (None, "pin_dir is off".to_string()),
         Some(directory) => match Pins::open(directory, given.contract(), given.build(options.anew)) {
@@ -264,8 +268,8 @@ impl Given {
     /// What maps are shared by: the layout, and who is looked at how.
     fn contract(&self) -> u64 {
         let (level, id) = self.scope;
-        let tasks = u64::from(tasks_max(self.mode));
-        let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id), tasks];
+        let rooms = u64::from(tasks_max(self.mode)) << 32 | u64::from(seeds_max());
+        let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id), rooms];
         pins::build_number(&[bytemuck::cast_slice(&parts), MAPS.join(" ").as_bytes()])
     }
 
@@ -296,10 +300,8 @@ impl Given {
                     ("SCOPE_LEVEL", &level),
                     ("SCOPE_ID", &id),
                 ],
-                max_entries: vec![
-                    ("TASKS", tasks_max(self.mode)),
-                    ("SEEDS", host_tasks_max().min(SEEDS_MAX)),
-                ],
+                max_entries: vec![("TASKS", tasks_max(self.mode)), ("SEEDS", seeds_max())],
+                programs: Names::of(self.mode).all().chain(NAMES.iter().copied()).collect(),
                 pinned: pins.map(|pins| (pins, MAPS)),
             },
         )
@@ -403,6 +405,10 @@ fn tasks_max(mode: KernelMode) -> u32 {
         KernelMode::Lsm => 1,
         KernelMode::Cgroup => host_tasks_max(),
     }
+}
+
+fn seeds_max() -> u32 {
+    host_tasks_max().min(SEEDS_MAX)
 }
 
 fn host_tasks_max() -> u32 {

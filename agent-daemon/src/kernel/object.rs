@@ -34,6 +34,8 @@ pub struct Changes<'a> {
     pub globals: Vec<(&'static str, &'a [u8])>,
     /// Entries of maps by name.
     pub max_entries: Vec<(&'static str, u32)>,
+    /// Programs that may be loaded.
+    pub programs: Vec<&'static str>,
     /// Maps that are pinned, and taken from their pins where there are any.
     pub pinned: Option<(&'a Pins, &'static [&'static str])>,
 }
@@ -64,6 +66,8 @@ pub struct Program {
 impl Object {
     pub fn open(bytes: &[u8], changes: &Changes<'_>) -> Result<Self> {
         let mut parsed = Parsed::parse(bytes).context("parse the kernel object")?;
+        // Of a mode that is not in force: instructions that nobody loads need not be put together.
+        parsed.programs.retain(|name, _| changes.programs.contains(&name.as_str()));
         let globals = changes.globals.iter().map(|(name, value)| (*name, (*value, true)));
         parsed.patch_map_data(globals.collect())?;
         // Kernels that have what we need besides (6.1) have all of it.
