@@ -33,7 +33,8 @@ pub const SOCKET_RULES_MAX: u32 = 65_536;
 /// Tasks of agents and people as cgroup mode keeps them (by thread id): the kernel's own bound on pids. The daemon makes the table
 /// smaller where the host's `pid_max` or `threads-max` is.
 pub const TASKS_MAX: u32 = 4_194_304;
-/// Processes that ran before the daemon and have not acted since.
+/// Processes that ran before the daemon and have not acted since. The daemon makes the table smaller where the host's
+/// `pid_max` or `threads-max` is.
 pub const SEEDS_MAX: u32 = 262_144;
 /// `chaperone run` requests that have not reached their exec yet.
 pub const RUNS_MAX: u32 = 1_024;

@@ -10,7 +10,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     config::{Config, Documents, kept, problem::Problems, settings::Catalogue},
@@ -23,7 +23,7 @@ use crate::{
         lineage::{Image, Lineage},
         registry::{Agent, Registry},
     },
-    kernel::{self, Kernel, Leftover},
+    kernel::{self, Adopted, Kernel, Leftover},
     pipeline::{
         self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host, hosts,
         in_force::InForce, resolvers,
@@ -50,6 +50,7 @@ pub async fn run(options: Options) -> Result<()> {
     let known = known(&config)?;
     let (mut registry, table, rejected) = configuration(&config)?;
     registry.recognise_too(&known);
+    debug!("the configuration is read");
     let Started { mut kernel, found, left } =
         put_in_force(&kernel, &config, &registry, &table).or_else(|error| {
             if !error.is::<kernel::LsmRefused>() {
@@ -119,8 +120,8 @@ struct Started {
     left: Vec<Leftover>,
 }
 
-/// Puts everything in force. What follows comes first, for it is what
-/// makes an exec known, and what refuses when there is a label to refuse by.
+/// Puts everything in force. What follows comes first, for it is what makes an exec known, and what refuses when there
+/// is a label to refuse by. Where something is in force already it must have the rules before it knows of new agents.
 fn put_in_force(
     options: &kernel::Options,
     config: &Config,
@@ -128,15 +129,27 @@ fn put_in_force(
     table: &Table,
 ) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
-    if table.reads_names() {
-        hosts::honour(&mut kernel, table, &hosts::read());
-    }
-    kernel.apply(table, registry).context("put the configuration in force")?;
-    if table.reads_names() {
-        resolvers::believe(&mut kernel, &resolvers::configured());
+    let apply = |kernel: &mut Kernel| {
+        if table.reads_names() {
+            hosts::honour(kernel, table, &hosts::read());
+        }
+        kernel.apply(table, registry).context("put the configuration in force")?;
+        if table.reads_names() {
+            resolvers::believe(kernel, &resolvers::configured());
+        }
+        debug!("the configuration is in force");
+        anyhow::Ok(())
+    };
+    let first = kernel.adopted() == Adopted::Nothing;
+    if !first {
+        apply(&mut kernel)?;
     }
     kernel.follow(registry).context("attach what follows processes")?;
     let found = kernel.label_existing().context("label what runs already")?;
+    debug!("all that runs is labelled");
+    if first {
+        apply(&mut kernel)?;
+    }
     kernel.enforce().context("attach what refuses")?;
     let left = kernel.retire_others().context("detach what another build has left")?;
     Ok(Started { kernel, found, left })

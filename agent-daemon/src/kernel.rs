@@ -17,6 +17,7 @@ mod tables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     os::fd::OwnedFd,
     path::PathBuf,
 };
@@ -30,6 +31,7 @@ use agent_common::{
 use anyhow::{Context as _, Result, anyhow};
 use tracing::warn;
 
+use self::tables::rules::Rules;
 pub use self::{
     attach::{Adopted, LsmRefused, Options},
     leftover::Leftover,
@@ -72,16 +74,19 @@ pub struct Counters {
 pub struct Kernel {
     programs: attach::Programs,
     tables: tables::Tables,
+    /// From the first `apply` on: nothing that follows processes looks there, and making the maps takes a while.
+    rules: Option<(Rules, names::Names)>,
     labels: raw::TaskStorage,
     instances: raw::Hash<u64, Instance>,
     seeds: raw::Hash<u32, Seed>,
     runs: raw::Hash<u32, Match>,
-    names: names::Names,
     record: raw::Slots<u32>,
     submitted: raw::Counts,
     lost: raw::Counts,
     counters: raw::Counts,
     login_programs: Vec<PathBuf>,
+    /// Resolvers that the settings name.
+    resolvers: Vec<IpAddr>,
     /// Path below the hierarchy of the one cgroup whose processes are looked at.
     scope: Option<String>,
     /// Instances that were found running, which hold one task count more than they have tasks.
@@ -108,11 +113,11 @@ impl Kernel {
         raw::Counts::take(maps, "EXEC_IDS")?.begin_at(0, since_boot_us)?;
         let mut kernel = Self {
             tables: tables::Tables::take(maps)?,
+            rules: None,
             labels: raw::TaskStorage::take(maps, "LABELS")?,
             instances: raw::Hash::take(maps, "INSTANCES")?,
             seeds: raw::Hash::take(maps, "SEEDS")?,
             runs: raw::Hash::take(maps, "RUNS")?,
-            names: names::Names::take(maps, &config.resolvers)?,
             record: raw::Slots::take(maps, "RECORD")?,
             submitted: raw::Counts::take(maps, "SUBMITTED")?,
             lost: raw::Counts::take(maps, "LOST")?,
@@ -120,6 +125,7 @@ impl Kernel {
             ring: Some(maps.take("EVENTS")?),
             progress: raw::mappable(maps, "PROGRESS", size_of::<Progress>())?,
             login_programs: config.login_programs.clone(),
+            resolvers: config.resolvers.clone(),
             scope: scope_below(options)?,
             found_running: BTreeSet::new(),
             // Instances that this gives numbers to must not share them with those of a daemon before this one.
@@ -174,11 +180,10 @@ impl Kernel {
         &self.programs.unpinned
     }
 
-    /// Follows processes and recognises agents from now on, in place of what another build has attached; call after the
-    /// first `apply`.
+    /// Follows processes and recognises agents from now on, in place of what another build has attached.
     pub fn follow(&mut self, registry: &Registry) -> Result<()> {
         self.programs.follow()?;
-        // Cgroups that were made between the first look and now.
+        // Until here no cgroup was seen that was made; and at a first start nobody has a label yet who could be recognised.
         self.identify(registry)
     }
 
@@ -215,7 +220,7 @@ impl Kernel {
         if table.reads_names() {
             self.programs.learn_names().map_err(|error| cannot_learn(&table.names_wanted_by(), &error))?;
         }
-        self.tables.apply(table)?;
+        self.rules()?.0.apply(table)?;
         self.identify(registry)?;
         if !table.reads_names()
             && let Err(error) = self.programs.forgo_names()
@@ -224,6 +229,15 @@ impl Kernel {
             warn!(error, "programs that no rule needs cannot be detached; they cost each packet a little");
         }
         Ok(())
+    }
+
+    /// The tables of rules, and with them that of names; made, or found, when they are first wanted.
+    fn rules(&mut self) -> Result<(&mut Rules, &mut names::Names)> {
+        if self.rules.is_none() {
+            let mut maps = self.programs.maps()?;
+            self.rules = Some((Rules::take(&mut maps)?, names::Names::take(&mut maps, &self.resolvers)?));
+        }
+        self.rules.as_mut().map(|(rules, names)| (rules, names)).context("the tables of rules are not open")
     }
 
     /// Looks again at the files and cgroups that identify agents; call when one of [`Self::watched`] has changed.
@@ -326,7 +340,7 @@ impl Kernel {
 
     /// What is in force per role id.
     pub fn roles(&self) -> Result<BTreeMap<u32, Policy>> {
-        Ok(self.tables.roles())
+        Ok(self.rules.as_ref().map(|(rules, _)| rules.roles()).unwrap_or_default())
     }
 
     pub fn counters(&self) -> Result<Counters> {

@@ -14,7 +14,9 @@ use agent_common::{
 };
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_PROD_POS},
-    helpers::generated::{bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query},
+    helpers::generated::{
+        bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    },
     maps::lpm_trie::Key,
 };
 use bytemuck::Pod;
@@ -99,7 +101,7 @@ pub fn acquire() -> Option<&'static mut Scratch> {
             unsafe { atomic_add(&raw mut (*scratch).busy, -1) };
         }
     }
-    count(Counter::WorkAreasBusy);
+    count_seldom(Counter::WorkAreasBusy);
     None
 }
 
@@ -160,18 +162,39 @@ pub fn head(header: &mut Header, kind: Kind, bytes: usize) {
 /// Hands an event of `bytes` bytes at `event` to the ring buffer, or counts it as lost.
 #[inline(always)]
 pub fn submit(event: *const u8, bytes: usize, kind: Kind, label: &Label) {
-    if !has_room(label, bytes as u64) {
-        count(Counter::OverShare);
-        lose(kind, label.instance);
-        return;
+    if has_room(label, bytes as u64) {
+        // SAFETY: the verifier checks that `bytes` bytes at `event` are readable.
+        let status = unsafe { bpf_ringbuf_output(ring(), event.cast_mut().cast(), bytes as u64, 0) };
+        if status == 0 {
+            add(SUBMITTED.get_ptr_mut(kind as u32));
+            return;
+        }
     }
-    // SAFETY: the verifier checks that `bytes` bytes at `event` are readable.
-    let status = unsafe { bpf_ringbuf_output(ring(), event.cast_mut().cast(), bytes as u64, 0) };
-    if status == 0 {
-        add(SUBMITTED.get_ptr_mut(kind as u32));
-    } else {
-        lose(kind, label.instance);
+    lose(kind, label.instance);
+}
+
+/// Room in the ring buffer for an event of fixed size, to be filled and given to [`commit`] in any case; without room the
+/// event is counted as lost. What is put together there needs no copy and no place on the stack.
+#[inline(always)]
+pub fn reserve<T: Pod>(kind: Kind, label: &Label) -> Option<&'static mut MaybeUninit<T>> {
+    if has_room(label, size_of::<T>() as u64) {
+        // SAFETY: takes a map and numbers.
+        let room = unsafe { bpf_ringbuf_reserve(ring(), size_of::<T>() as u64, 0) };
+        // SAFETY: null, or that many bytes, aligned to 8, that are ours until `commit`.
+        if let Some(room) = unsafe { room.cast::<MaybeUninit<T>>().as_mut() } {
+            return Some(room);
+        }
     }
+    lose(kind, label.instance);
+    None
+}
+
+/// Hands over what [`reserve`] has given, every byte of it filled.
+#[inline(always)]
+pub fn commit<T: Pod>(event: &'static mut MaybeUninit<T>, kind: Kind) {
+    // SAFETY: what `reserve` gave, which nobody touches any more.
+    unsafe { bpf_ringbuf_submit(event.as_mut_ptr().cast(), 0) };
+    add(SUBMITTED.get_ptr_mut(kind as u32));
 }
 
 /// Whether the label's instance, or its origin outside every instance, may have `bytes` more of the ring buffer.
@@ -181,7 +204,11 @@ fn has_room(label: &Label, bytes: u64) -> bool {
     if waiting < u64::from(limits::RING_BYTES_UNSHARED) {
         return true;
     }
-    within_share(label, bytes, u64::from(limits::RING_BYTES).saturating_sub(waiting))
+    let within = within_share(label, bytes, u64::from(limits::RING_BYTES).saturating_sub(waiting));
+    if !within {
+        count_seldom(Counter::OverShare);
+    }
+    within
 }
 
 #[inline(never)]
@@ -233,11 +260,19 @@ fn ring() -> *mut c_void {
 /// Counts an event that could not be told.
 #[inline(always)]
 pub fn lose(kind: Kind, instance: u64) {
-    add(LOST.get_ptr_mut(kind as u32));
+    lost(kind as u32, instance);
+}
+
+/// Seen from outside the object, as [`crate::subject::repair`]: the verifier looks at it once and not on each way to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lost(kind: u32, instance: u64) -> u64 {
+    add(LOST.get_ptr_mut(kind));
     if let Some(entry) = INSTANCES.get_ptr_mut(&instance) {
         // SAFETY: the entry outlives the program run; only a counter is touched, atomically.
         unsafe { atomic_add(&raw mut (*entry).lost, 1) };
     }
+    0
 }
 
 /// Hands over an event of fixed size that stands on the stack.
@@ -249,6 +284,21 @@ pub fn submit_fixed<T>(event: &T, kind: Kind, label: &Label) {
 #[inline(always)]
 pub fn count(counter: Counter) {
     add(COUNTERS.get_ptr_mut(counter as u32));
+}
+
+/// As [`count`], for what hardly happens: by a call, since the kernel moves a whole program for each look-up that it
+/// puts in line when it loads one.
+#[inline(always)]
+pub fn count_seldom(counter: Counter) {
+    counted(counter as u32);
+}
+
+/// Seen from outside the object, as [`lost`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn counted(counter: u32) -> u64 {
+    add(COUNTERS.get_ptr_mut(counter));
+    0
 }
 
 #[inline(always)]

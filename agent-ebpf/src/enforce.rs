@@ -44,16 +44,19 @@ pub fn net(
 ) -> i32 {
     let answer = carry_out(decision);
     let told = tell || answer != 0 || decision.verdict != Verdict::Allow;
-    if told && emit::recorded(label.origin, record::NET) {
-        let event = Net {
+    if told
+        && emit::recorded(label.origin, record::NET)
+        && let Some(room) = emit::reserve(Kind::Net, label)
+    {
+        room.write(Net {
             header: emit::header(Kind::Net, size_of::<Net>(), subject::described(label, uid)),
             target: target.told(),
             judgement: judgement(decision, policy, place, answer),
             socket: target.cookie,
             op: op as u8,
             _pad: [0; 7],
-        };
-        emit::submit_fixed(&event, Kind::Net, label);
+        });
+        emit::commit(room, Kind::Net);
     }
     answer
 }
@@ -109,13 +112,13 @@ fn carry_out(decision: Decision) -> i32 {
     }
     emit::count(Counter::Verdicts);
     if decision.source == Source::NoPolicy {
-        emit::count(Counter::NoPolicy);
+        emit::count_seldom(Counter::NoPolicy);
     }
     match decision.verdict {
         Verdict::Allow | Verdict::Alert => return 0,
         // Nothing is held or killed yet, and no role can say so: such a number is a refusal.
         Verdict::Deny | Verdict::Hold | Verdict::Kill => {}
     }
-    emit::count(Counter::Refused);
+    emit::count_seldom(Counter::Refused);
     -EPERM
 }

@@ -45,7 +45,8 @@ pub fn current() -> Option<&'static mut Label> {
     let task = task();
     match label_of(task) {
         Some(label) => Some(label),
-        None => repair(task),
+        None if repair() != 0 => label_of(task),
+        None => None,
     }
 }
 
@@ -65,7 +66,7 @@ pub fn give(task: Ptr, label: &mut Label) -> Option<&'static mut Label> {
             join(label);
         }
     } else {
-        emit::count(Counter::LabelFailed);
+        emit::count_seldom(Counter::LabelFailed);
     }
     given
 }
@@ -93,7 +94,7 @@ pub fn note(label: &Label, task: Ptr) {
     if TASKS.insert(&key, label, u64::from(BPF_ANY)).is_ok() {
         return;
     }
-    emit::count(Counter::TaskTableFull);
+    emit::count_seldom(Counter::TaskTableFull);
     // Nothing is refused to those outside and to agents that nobody registered.
     if label.instance == 0 || label.role == UNREGISTERED_ROLE {
         return;
@@ -125,16 +126,26 @@ pub fn leave(instance: u64) -> bool {
         return false;
     }
     let _ = INSTANCES.remove(&instance);
-    emit::count(Counter::InstancesEnded);
+    emit::count_seldom(Counter::InstancesEnded);
     true
 }
 
+/// Gives the current task its label, that of its seed, thread group leader or parent; not 0 when it has one now.
+///
+/// Seen from outside the object, so that the verifier looks at it once, by itself, and forgets what was found in it: a
+/// function of our own it would follow anew from each state of each caller, and each of its ends back to there.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn repair(task: Ptr) -> Option<&'static mut Label> {
+pub extern "C" fn repair() -> u64 {
+    u64::from(repaired(task()).is_some())
+}
+
+#[inline(always)]
+fn repaired(task: Ptr) -> Option<&'static mut Label> {
     let tgid = kernel::load::<u32>(task, offset!(task_tgid));
     let leader: Ptr = kernel::load(task, offset!(task_leader));
     if leader.is_null() {
-        emit::count(Counter::ActedUnlabelled);
+        emit::count_seldom(Counter::ActedUnlabelled);
         return None;
     }
     let of_leader = label_of(leader);
@@ -147,7 +158,7 @@ fn repair(task: Ptr) -> Option<&'static mut Label> {
                 None => of_parent(task),
             };
             let Some(found) = found else {
-                emit::count(Counter::ActedUnlabelled);
+                emit::count_seldom(Counter::ActedUnlabelled);
                 return None;
             };
             let label = copy(&mut room, found);
@@ -156,7 +167,7 @@ fn repair(task: Ptr) -> Option<&'static mut Label> {
             label.pending_agent = 0;
             label.threads = 0;
             label.execs = 0;
-            emit::count(Counter::LabelRepaired);
+            emit::count_seldom(Counter::LabelRepaired);
             label
         }
     };

@@ -266,6 +266,9 @@ fn spawn(directory: &Path, start: &Start, program: &Path, arguments: &[&str]) ->
     if let Some(scope) = &start.scope {
         command.arg("--scope").arg(scope);
     }
+    if std::env::var_os("CHAPERONE_ACCOUNT").is_some() {
+        command.arg("-v");
+    }
     let child = command
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agent_common::identity::{Instance, Label, Match, Origin, Recognised, Seed, evidence, match_flags};
-use procfs::process::{Process, all_processes};
+use procfs::process::{Process, StatFlags, all_processes};
 
 use super::{
     identified::Identities,
@@ -89,6 +89,18 @@ pub fn running() -> Vec<Shown> {
 fn show(process: &Process, files: &Files, root: Option<&Path>) -> Option<Shown> {
     let stat = process.stat().ok()?;
     let pid = process.pid as u32;
+    let shown = Shown {
+        pid,
+        ppid: stat.ppid as u32,
+        start_ticks: stat.starttime,
+        tty: stat.tty_nr != 0,
+        comm: stat.comm,
+        ..Shown::default()
+    };
+    // Half of a small host's processes are the kernel's own, which have no file and are nobody's work.
+    if stat.flags & StatFlags::PF_KTHREAD.bits() != 0 {
+        return Some(shown);
+    }
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let cgroup = process
         .cgroups()
@@ -105,16 +117,12 @@ fn show(process: &Process, files: &Files, root: Option<&Path>) -> Option<Shown> 
     let exe = exe_path.and_then(|path| Some((files.identity(&proc.join("exe"))?, path)));
     let interpreted = exe.as_ref().is_some_and(|(_, path)| is_interpreter(path));
     Some(Shown {
-        pid,
-        ppid: stat.ppid as u32,
-        start_ticks: stat.starttime,
-        tty: stat.tty_nr != 0,
         loginuid: loginuid.filter(|uid| *uid != u32::MAX),
         cgroup,
         cgroup_id,
         script: if interpreted { script(process, &proc, files) } else { None },
         exe,
-        comm: stat.comm,
+        ..shown
     })
 }
 

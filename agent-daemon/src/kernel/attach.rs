@@ -10,10 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_common::{contract::CONTRACT, limits::TASKS_MAX};
+use agent_common::{
+    contract::CONTRACT,
+    limits::{SEEDS_MAX, TASKS_MAX},
+};
 use anyhow::{Context as _, Result, bail};
 use aya::programs::links::{FdLink, PinnedLink};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     KernelMode,
@@ -131,6 +134,13 @@ struct Names {
 }
 
 impl Names {
+    fn of(mode: KernelMode) -> Self {
+        match mode {
+            KernelMode::Lsm => Self { follow: [&[STAGES], FOLLOW].concat(), refuse: LSM },
+            KernelMode::Cgroup => Self { follow: FOLLOW.to_vec(), refuse: CGROUP },
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &'static str> {
         self.follow.iter().chain(self.refuse).copied()
     }
@@ -206,10 +216,7 @@ fn prepare_as(
         .context("read the mount namespace in which paths identify agents")?
         .ino() as u32;
     let given = Given { layout: Layout::of(&btf)?, mode, mnt_ns, scope };
-    let names = match mode {
-        KernelMode::Lsm => Names { follow: [&[STAGES], FOLLOW].concat(), refuse: LSM },
-        KernelMode::Cgroup => Names { follow: FOLLOW.to_vec(), refuse: CGROUP },
-    };
+    let names = Names::of(mode);
     let (pins, unpinned) = match pin_dir {
         None => (None, "pin_dir is off".to_string()),
         Some(directory) => match Pins::open(directory, given.contract(), given.build(options.anew)) {
@@ -261,8 +268,8 @@ impl Given {
     /// What maps are shared by: the layout, and who is looked at how.
     fn contract(&self) -> u64 {
         let (level, id) = self.scope;
-        let tasks = u64::from(tasks_max(self.mode));
-        let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id), tasks];
+        let rooms = u64::from(tasks_max(self.mode)) << 32 | u64::from(seeds_max());
+        let parts = [CONTRACT, self.mode as u64, u64::from(level) << 32 | u64::from(id), rooms];
         pins::build_number(&[bytemuck::cast_slice(&parts), MAPS.join(" ").as_bytes()])
     }
 
@@ -293,7 +300,8 @@ impl Given {
                     ("SCOPE_LEVEL", &level),
                     ("SCOPE_ID", &id),
                 ],
-                max_entries: vec![("TASKS", tasks_max(self.mode))],
+                max_entries: vec![("TASKS", tasks_max(self.mode)), ("SEEDS", seeds_max())],
+                programs: Names::of(self.mode).all().chain(NAMES.iter().copied()).collect(),
                 pinned: pins.map(|pins| (pins, MAPS)),
             },
         )
@@ -349,6 +357,7 @@ impl Programs {
             if !self.pins.as_ref().is_some_and(|pins| pins.link(name).exists()) {
                 let program = self.programs.get_mut(name).with_context(|| format!("{name} is not loaded"))?;
                 program.attach(root.as_fd()).with_context(|| format!("attach {name}"))?;
+                debug!(name, "program attached");
                 if let Some(pins) = &self.pins {
                     program.pin(&pins.link(name))?;
                 }
@@ -389,17 +398,25 @@ impl Programs {
     }
 }
 
-/// Room for every task that the host can have: its buckets are taken at once, 64 MB for the most there could ever be.
-/// In lsm mode nobody reads the table.
+/// Room for every task that the host can have: a table's buckets are taken at once, 64 MB for the most there could ever be.
+/// In lsm mode nobody reads the table of tasks.
 fn tasks_max(mode: KernelMode) -> u32 {
+    match mode {
+        KernelMode::Lsm => 1,
+        KernelMode::Cgroup => host_tasks_max(),
+    }
+}
+
+fn seeds_max() -> u32 {
+    host_tasks_max().min(SEEDS_MAX)
+}
+
+fn host_tasks_max() -> u32 {
     let host = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
         text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(TASKS_MAX)
     };
-    match mode {
-        KernelMode::Lsm => 1,
-        KernelMode::Cgroup => host("pid_max").min(host("threads-max")).clamp(1, TASKS_MAX),
-    }
+    host("pid_max").min(host("threads-max")).clamp(1, TASKS_MAX)
 }
 
 /// Depth below the root, and id, of a cgroup.

@@ -14,6 +14,8 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const HEADER_BYTES: usize = 24;
 const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
+/// Bytes of a type with its members, rather less than they are: room for their starts is made at once.
+const TYPE_BYTES_TYPICAL: usize = 20;
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
@@ -70,20 +72,31 @@ impl Btf {
     }
 
     fn index(&mut self) -> Result<()> {
-        let named = FIELDS.iter().map(|(structure, _)| structure.as_bytes());
-        let wanted: HashMap<&[u8], &'static [u8]> =
-            named.chain([UPID_STRUCT.as_bytes()]).map(|name| (name, name)).collect();
+        let named = FIELDS.iter().map(|(structure, _)| structure.as_bytes()).chain([UPID_STRUCT.as_bytes()]);
+        let wanted: HashMap<&[u8], &'static [u8]> = named.map(|name| (name, name)).collect();
+        // Of ten thousand names few begin as one that is wanted: those alone are looked up.
+        let mut begins = [false; 256];
+        for first in wanted.keys().filter_map(|name| name.get(..2)) {
+            begins[usize::from(first[0] ^ first[1].rotate_left(4))] = true;
+        }
         let types = self.bytes.get(self.types.clone()).context("cut short")?;
+        let strings = self.bytes.get(self.strings.clone()).context("cut short")?;
+        let mut starts = Vec::with_capacity(types.len() / TYPE_BYTES_TYPICAL);
+        starts.push(0);
         let mut at = 0;
         while at < types.len() {
-            let id = self.starts.len() as u32;
-            self.starts.push(at as u32);
-            let info = word(types, at + 4)?;
-            let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-            let name = || self.rest_from(types, at);
+            let head: &[u8; 8] = types.get(at..).and_then(|rest| rest.first_chunk()).context("cut short")?;
+            let [n0, n1, n2, n3, i0, i1, _, i3] = *head;
+            let kind = u32::from(i3 & 0x1f);
+            let name = || strings.get(u32::from_le_bytes([n0, n1, n2, n3]) as usize..).unwrap_or_default();
+            let id = starts.len() as u32;
             match kind {
                 KIND_STRUCT => {
-                    if let Some(name) = wanted.get(until_nul(name())) {
+                    let name = name();
+                    if let [first, second, ..] = *name
+                        && begins[usize::from(first ^ second.rotate_left(4))]
+                        && let Some(name) = wanted.get(until_nul(name))
+                    {
                         self.structs.entry(*name).or_insert(id);
                     }
                 }
@@ -91,8 +104,10 @@ impl Btf {
                 KIND_TYPEDEF if name().starts_with(TRACE) => self.hooks.push(id),
                 _ => {}
             }
-            at += TYPE_BYTES + trailer_bytes(kind, count)?;
+            starts.push(at as u32);
+            at += TYPE_BYTES + trailer_bytes(kind, usize::from(u16::from_le_bytes([i0, i1])))?;
         }
+        self.starts = starts;
         Ok(())
     }
 

@@ -36,16 +36,17 @@ impl Kernel {
     /// Makes these the servers whose answers count in the daemon's own network namespace, the host's, beside those of the
     /// settings, whose answers count in each.
     pub fn resolve_by(&mut self, servers: &BTreeSet<IpAddr>) -> Result<()> {
+        let (rules, names) = self.rules()?;
         let key = |netns| move |server: &IpAddr| AddressKey { netns, address: address_bytes(*server) };
-        let everywhere = self.names.everywhere.iter().map(key(EVERYWHERE));
-        self.tables.resolve_by(&servers.iter().map(key(self.names.netns)).chain(everywhere).collect())
+        let everywhere = names.everywhere.iter().map(key(EVERYWHERE));
+        rules.resolve_by(&servers.iter().map(key(names.netns)).chain(everywhere).collect())
     }
 
     /// Addresses that are known by a name, and the time on their clock.
     #[must_use]
     pub fn known_names(&self) -> (u64, Vec<(AddressKey, Known)>) {
         let now = super::boot_ns();
-        let mut all = self.names.addresses.entries();
+        let mut all = self.rules.as_ref().map(|(_, names)| names.addresses.entries()).unwrap_or_default();
         all.retain(|(_, known)| known.groups.iter().any(|group| Group::in_force(group.expires_ns, now)));
         (now, all)
     }
@@ -56,21 +57,22 @@ impl Kernel {
     /// # Errors
     /// When the table has no room for an address, or the address none for a name; the others are known.
     pub fn name_for_good(&mut self, wanted: &BTreeMap<IpAddr, Vec<(&HostName, Vec<u64>)>>) -> Result<()> {
-        let netns = self.names.netns;
+        let (_, names) = self.rules()?;
+        let netns = names.netns;
         let keys = wanted
             .iter()
             .map(|(address, sets)| (AddressKey { netns, address: address_bytes(*address) }, sets.as_slice()));
         let wanted: BTreeMap<AddressKey, &[(&HostName, Vec<u64>)]> = keys.collect();
         let mut told = Ok(());
-        for (key, known) in self.names.addresses.entries() {
+        for (key, known) in names.addresses.entries() {
             if key.netns == netns && !wanted.contains_key(&key) {
-                told = told.and(self.names.settle(key, known, &[]));
+                told = told.and(names.settle(key, known, &[]));
             }
         }
         for (key, sets) in wanted {
-            let known = self.names.addresses.get(key)?.unwrap_or_else(bytemuck::Zeroable::zeroed);
-            self.names.empty = false;
-            told = told.and(self.names.settle(key, known, sets));
+            let known = names.addresses.get(key)?.unwrap_or_else(bytemuck::Zeroable::zeroed);
+            names.empty = false;
+            told = told.and(names.settle(key, known, sets));
         }
         told
     }
@@ -78,19 +80,20 @@ impl Kernel {
     /// Takes out what has expired for so long that no answer under way can be about to renew it. While nobody learns
     /// names there is nothing once all has gone.
     pub fn forget_names(&mut self, learning: bool) -> Result<()> {
-        if self.names.empty && !learning {
+        let (_, names) = self.rules()?;
+        if names.empty && !learning {
             return Ok(());
         }
-        self.names.empty = true;
+        names.empty = true;
         let now = super::boot_ns();
         let old = |group: &Group| {
             group.expires_ns != CLAIMED && group.expires_ns.saturating_add(FORGOTTEN_AFTER_NS) < now
         };
-        for (key, known) in self.names.addresses.entries() {
+        for (key, known) in names.addresses.entries() {
             if known.groups.iter().all(old) {
-                self.names.addresses.remove(key)?;
+                names.addresses.remove(key)?;
             } else {
-                self.names.empty = false;
+                names.empty = false;
             }
         }
         Ok(())

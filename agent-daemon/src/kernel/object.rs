@@ -1,13 +1,14 @@
-//! The kernel object on its way into the kernel: its maps at once, its programs one by one.
+//! The kernel object on its way into the kernel: its maps as they are wanted, its programs one by one.
 //!
 //! With the parts of aya's loader and not the whole: that parses all types of the kernel before it begins, a hundred
 //! million instructions, and walks through them for each program.
 
 use std::{
-    collections::{HashMap, HashSet},
+    cell::OnceCell,
+    collections::HashSet,
     fs,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-    path::Path,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -15,9 +16,10 @@ use aya::maps::{Map, MapData};
 use aya_obj::{
     EbpfSectionKind, Function, Object as Parsed, ProgramSection,
     btf::BtfFeatures,
-    generated::{bpf_attach_type, bpf_prog_type},
+    generated::{BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, bpf_attach_type, bpf_insn, bpf_prog_type},
 };
 use bytemuck::Zeroable as _;
+use tracing::debug;
 
 use super::{
     btf::Btf,
@@ -32,15 +34,26 @@ pub struct Changes<'a> {
     pub globals: Vec<(&'static str, &'a [u8])>,
     /// Entries of maps by name.
     pub max_entries: Vec<(&'static str, u32)>,
+    /// Programs that may be loaded.
+    pub programs: Vec<&'static str>,
     /// Maps that are pinned, and taken from their pins where there are any.
     pub pinned: Option<(&'a Pins, &'static [&'static str])>,
 }
 
-/// The object with its maps made.
+/// The object, whose maps are made when they are first wanted: those that one program alone reads take nobody else's time.
 pub struct Object {
     parsed: Parsed,
     btf: OwnedFd,
-    maps: HashMap<String, MapData>,
+    /// In programs' instructions each stands by its place here until they are loaded.
+    maps: Vec<LazyMap>,
+}
+
+struct LazyMap {
+    name: String,
+    definition: aya_obj::Map,
+    /// Where it is taken from when it is there, and else pinned.
+    pin: Option<PathBuf>,
+    made: OnceCell<MapData>,
 }
 
 /// A program in the kernel, attached or not.
@@ -53,36 +66,42 @@ pub struct Program {
 impl Object {
     pub fn open(bytes: &[u8], changes: &Changes<'_>) -> Result<Self> {
         let mut parsed = Parsed::parse(bytes).context("parse the kernel object")?;
+        // Of a mode that is not in force: instructions that nobody loads need not be put together.
+        parsed.programs.retain(|name, _| changes.programs.contains(&name.as_str()));
         let globals = changes.globals.iter().map(|(name, value)| (*name, (*value, true)));
         parsed.patch_map_data(globals.collect())?;
         // Kernels that have what we need besides (6.1) have all of it.
         let all = BtfFeatures::new(true, true, true, true, true, true, true, true);
         let btf = parsed.fixup_and_sanitize_btf(&all)?.context("the kernel object has no BTF")?.to_bytes();
         let btf = sys::load_btf(&btf).context("load the object's BTF")?;
-        let mut made = HashMap::new();
-        let mut definitions = HashMap::new();
+        let mut maps = Vec::new();
         for (name, mut definition) in parsed.maps.drain() {
             if let Some((_, entries)) = changes.max_entries.iter().find(|(map, _)| *map == name) {
                 definition.set_max_entries(*entries);
             }
-            let map =
-                make(&name, &definition, btf.as_fd(), changes).with_context(|| format!("make map {name}"))?;
-            made.insert(name.clone(), map);
-            definitions.insert(name, definition);
+            let pin = match changes.pinned {
+                Some((pins, names)) if names.contains(&name.as_str()) => Some(pins.map(&name)),
+                _ => None,
+            };
+            maps.push(LazyMap { name, definition, pin, made: OnceCell::new() });
         }
         let text: HashSet<usize> = parsed.functions.keys().map(|(section, _)| *section).collect();
-        let maps = definitions.iter().filter_map(|(name, definition)| {
-            Some((name.as_str(), made.get(name)?.fd().as_fd().as_raw_fd(), definition))
-        });
-        parsed.relocate_maps(maps, &text)?;
+        let places = maps.iter().enumerate();
+        parsed.relocate_maps(
+            places.map(|(at, map)| (map.name.as_str(), at as RawFd, &map.definition)),
+            &text,
+        )?;
         parsed.relocate_calls(&text)?;
-        Ok(Self { parsed, btf, maps: made })
+        debug!("the kernel object is read");
+        Ok(Self { parsed, btf, maps })
     }
 
     /// A map, whose descriptor the programs need no longer than until they are loaded.
     pub fn take_map(&self, name: &str) -> Result<Map> {
-        let map = self.maps.get(name).with_context(|| format!("the kernel object has no map {name}"))?;
-        let descriptor = map.fd().as_fd().try_clone_to_owned().context("copy a descriptor")?;
+        let map = self.maps.iter().find(|map| map.name == name);
+        let map = map.with_context(|| format!("the kernel object has no map {name}"))?;
+        let descriptor = map.descriptor(self.btf.as_fd())?;
+        let descriptor = descriptor.try_clone_to_owned().context("copy a descriptor")?;
         Ok(Map::from_map_data(MapData::from_fd(descriptor)?)?)
     }
 
@@ -123,7 +142,24 @@ impl Object {
         for (to, from) in load.name.iter_mut().take(15).zip(name.bytes()) {
             *to = from;
         }
-        Ok(Program { program: verified(load, function)?, attach_type, link: None })
+        let instructions = self.with_maps(&function.instructions)?;
+        let program = Program { program: verified(load, &instructions, function)?, attach_type, link: None };
+        debug!(name, steps = program.verified(), "program loaded");
+        Ok(program)
+    }
+
+    /// Instructions with maps' descriptors in the maps' places.
+    fn with_maps(&self, instructions: &[bpf_insn]) -> Result<Vec<bpf_insn>> {
+        let mut instructions = instructions.to_vec();
+        for instruction in &mut instructions {
+            let names_a_map =
+                matches!(u32::from(instruction.src_reg()), BPF_PSEUDO_MAP_FD | BPF_PSEUDO_MAP_VALUE);
+            if u32::from(instruction.code) == LOAD_WIDE && names_a_map {
+                let map = self.maps.get(instruction.imm as usize).context("names a map that is not there")?;
+                instruction.imm = map.descriptor(self.btf.as_fd())?.as_raw_fd();
+            }
+        }
+        Ok(instructions)
     }
 }
 
@@ -145,17 +181,27 @@ impl Program {
     }
 
     pub fn id(&self) -> Option<u32> {
+        self.told("prog_id:")
+    }
+
+    /// Instructions that the verifier has followed.
+    fn verified(&self) -> Option<u32> {
+        self.told("verified_insns:")
+    }
+
+    /// A number that the kernel tells of the program.
+    fn told(&self, what: &str) -> Option<u32> {
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.program.as_raw_fd())).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+        text.lines().find_map(|line| line.strip_prefix(what)?.trim().parse().ok())
     }
 }
 
 /// Loads a program's instructions. A log of the verifier costs more than the verification: it is asked for when the
 /// program was refused, and then with the lines of the source.
-fn verified(mut load: ProgramLoad, function: &Function) -> Result<OwnedFd> {
+fn verified(mut load: ProgramLoad, instructions: &[bpf_insn], function: &Function) -> Result<OwnedFd> {
     let (functions, lines) = (function.func_info.func_info_bytes(), function.line_info.line_info_bytes());
-    load.instructions = function.instructions.as_ptr() as u64;
-    load.instructions_count = function.instructions.len() as u32;
+    load.instructions = instructions.as_ptr() as u64;
+    load.instructions_count = instructions.len() as u32;
     load.func_info = functions.as_ptr() as u64;
     load.func_info_bytes = function.func_info_rec_size as u32;
     load.func_info_count = function.func_info.len() as u32;
@@ -181,31 +227,35 @@ fn verified(mut load: ProgramLoad, function: &Function) -> Result<OwnedFd> {
     })
 }
 
-fn make(
-    name: &str,
-    definition: &aya_obj::Map,
-    btf: BorrowedFd<'_>,
-    changes: &Changes<'_>,
-) -> Result<MapData> {
-    let pin = match changes.pinned {
-        Some((pins, names)) if names.contains(&name) => Some(pins.map(name)),
-        _ => None,
-    };
-    if let Some(pin) = &pin
-        && pin.exists()
-    {
-        return MapData::from_pin(pin).with_context(|| format!("open {}", pin.display()));
+impl LazyMap {
+    fn descriptor(&self, btf: BorrowedFd<'_>) -> Result<BorrowedFd<'_>> {
+        if self.made.get().is_none() {
+            let made = self.make(btf).with_context(|| format!("make map {}", self.name))?;
+            debug!(name = self.name, "map made");
+            let _ = self.made.set(made);
+        }
+        Ok(self.made.get().context("it is there")?.fd().as_fd())
     }
-    let map = MapData::create(definition.clone(), name, Some(btf))?;
-    if definition.section_kind() == EbpfSectionKind::Rodata {
-        sys::fill_and_freeze(map.fd().as_fd(), definition.data())?;
+
+    fn make(&self, btf: BorrowedFd<'_>) -> Result<MapData> {
+        if let Some(pin) = &self.pin
+            && pin.exists()
+        {
+            return MapData::from_pin(pin).with_context(|| format!("open {}", pin.display()));
+        }
+        let map = MapData::create(self.definition.clone(), &self.name, Some(btf))?;
+        if self.definition.section_kind() == EbpfSectionKind::Rodata {
+            sys::fill_and_freeze(map.fd().as_fd(), self.definition.data())?;
+        }
+        if let Some(pin) = &self.pin {
+            map.pin(pin).with_context(|| format!("pin {}", pin.display()))?;
+        }
+        Ok(map)
     }
-    if let Some(pin) = &pin {
-        map.pin(pin).with_context(|| format!("pin {}", pin.display()))?;
-    }
-    Ok(map)
 }
 
+/// The instruction that loads a number of 64 bits: BPF_LD | BPF_DW | BPF_IMM.
+const LOAD_WIDE: u32 = 0x18;
 const LOAD_ATTEMPTS_MAX: u32 = 5;
 /// The end of a verifier's log, where it says why.
 const LOG_BYTES_TOLD: usize = 4096;

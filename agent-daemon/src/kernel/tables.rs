@@ -1,37 +1,23 @@
-//! The only writer of policy and identity maps.
+//! The only writer of policy and identity maps: of those that say who is an agent here, of the others in `rules`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+pub mod rules;
 
-use agent_common::{
-    identity::{Basename, CgroupAgent, CgroupName, FileKey, Match, PathKey, SuffixKey, SuffixStep},
-    name::{AddressKey, NameKey, NameRuleKey},
-    rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UnixKey},
+use std::{collections::BTreeSet, path::PathBuf};
+
+use agent_common::identity::{
+    Basename, CgroupAgent, CgroupName, FileKey, Match, PathKey, SuffixKey, SuffixStep,
 };
 use anyhow::Result;
 
-use super::raw::{Hash, Maps, Trie};
-use crate::{
-    identity::{
-        identified::{Identities, resolve},
-        patterns::Steps,
-        registry::Registry,
-    },
-    policy::table::{Diff, Names, Table},
+use super::raw::{Hash, Maps};
+use crate::identity::{
+    identified::{Identities, resolve},
+    patterns::Steps,
+    registry::Registry,
 };
 
-/// The maps that this file writes.
+/// The maps that say who is an agent.
 pub struct Tables {
-    roles: Hash<u32, Policy>,
-    exact: Hash<ExactKey, Rule>,
-    prefixes: Trie<PrefixKey, Rule>,
-    unix: Trie<UnixKey, Rule>,
-    sockets: Hash<SocketKey, Rule>,
-    hosts: Hash<NameKey, u64>,
-    by_name: Hash<NameRuleKey, Rule>,
-    resolvers: Hash<AddressKey, u32>,
     files: Hash<FileKey, Match>,
     paths: Hash<PathKey, Match>,
     basenames: Hash<Basename, u32>,
@@ -39,8 +25,6 @@ pub struct Tables {
     cgroup_names: Hash<CgroupName, Match>,
     cgroup_paths: Hash<PathKey, Match>,
     cgroups: Hash<u64, CgroupAgent>,
-    /// Without names.
-    in_force: Table,
     identified: Identities,
 }
 
@@ -48,14 +32,6 @@ impl Tables {
     /// Opens the maps. What is in them, after a daemon before this one, counts as in force.
     pub fn take(maps: &mut Maps<'_>) -> Result<Self> {
         let mut tables = Self {
-            roles: Hash::take(maps, "ROLES")?,
-            exact: Hash::take(maps, "EXACT_RULES")?,
-            prefixes: Trie::take(maps, "PREFIX_RULES")?,
-            unix: Trie::take(maps, "UNIX_RULES")?,
-            sockets: Hash::take(maps, "SOCKET_RULES")?,
-            hosts: Hash::take(maps, "NAME_IDS")?,
-            by_name: Hash::take(maps, "NAME_RULES")?,
-            resolvers: Hash::take(maps, "RESOLVERS")?,
             files: Hash::take(maps, "FILES")?,
             paths: Hash::take(maps, "PATHS")?,
             basenames: Hash::take(maps, "BASENAMES")?,
@@ -63,7 +39,6 @@ impl Tables {
             cgroup_names: Hash::take(maps, "CGROUP_NAMES")?,
             cgroup_paths: Hash::take(maps, "CGROUP_PATHS")?,
             cgroups: Hash::take(maps, "CGROUPS")?,
-            in_force: Table::default(),
             identified: Identities::default(),
         };
         tables.adopt();
@@ -71,7 +46,6 @@ impl Tables {
     }
 
     fn adopt(&mut self) {
-        self.in_force = self.lies_there();
         let files = self.files.entries().into_iter();
         let cgroups = self.cgroups.entries().into_iter();
         self.identified = Identities {
@@ -89,77 +63,6 @@ impl Tables {
             cgroups: cgroups.map(|(id, entry)| (id, entry.found)).collect(),
             watched: BTreeSet::new(),
         };
-    }
-
-    /// The policy as the maps have it.
-    fn lies_there(&self) -> Table {
-        Table {
-            roles: self.roles.entries().into_iter().collect(),
-            exact: self.exact.entries().into_iter().collect(),
-            prefixes: self.prefixes.entries().into_iter().collect(),
-            unix: self.unix.entries().into_iter().collect(),
-            sockets: self.sockets.entries().into_iter().collect(),
-            hosts: self.hosts.entries().into_iter().collect(),
-            by_name: self.by_name.entries().into_iter().collect(),
-            names: Names::default(),
-        }
-    }
-
-    /// Puts a policy in force: its rules are written beside the old ones, then each role is pointed at them with one
-    /// write, then the old rules go. Where a rule's write fails the roles still point at their old rules; where a role's
-    /// does, some point at the new ones, and putting the old policy in force again points them back.
-    pub fn apply(&mut self, table: &Table) -> Result<()> {
-        let diff = table.diff(&self.in_force);
-        let written = self.write(&diff);
-        // After half of it the maps hold neither policy: what comes next must know what there is to mend.
-        self.in_force = if written.is_ok() { table.numbers() } else { self.lies_there() };
-        written
-    }
-
-    fn write(&mut self, diff: &Diff) -> Result<()> {
-        for (key, rule) in &diff.add.exact {
-            self.exact.put(*key, *rule)?;
-        }
-        for ((bits, key), rule) in &diff.add.prefixes {
-            self.prefixes.put(*bits, *key, *rule)?;
-        }
-        for ((bits, key), rule) in &diff.add.unix {
-            self.unix.put(*bits, *key, *rule)?;
-        }
-        for (key, rule) in &diff.add.sockets {
-            self.sockets.put(*key, *rule)?;
-        }
-        for (key, rule) in &diff.add.by_name {
-            self.by_name.put(*key, *rule)?;
-        }
-        for (name, id) in &diff.add.hosts {
-            self.hosts.put(*name, *id)?;
-        }
-        for (role, policy) in &diff.add.roles {
-            self.roles.put(*role, *policy)?;
-        }
-        for role in &diff.remove.roles {
-            self.roles.remove(*role)?;
-        }
-        for key in &diff.remove.exact {
-            self.exact.remove(*key)?;
-        }
-        for (bits, key) in &diff.remove.prefixes {
-            self.prefixes.remove(*bits, *key)?;
-        }
-        for (bits, key) in &diff.remove.unix {
-            self.unix.remove(*bits, *key)?;
-        }
-        for key in &diff.remove.sockets {
-            self.sockets.remove(*key)?;
-        }
-        for key in &diff.remove.by_name {
-            self.by_name.remove(*key)?;
-        }
-        for name in &diff.remove.hosts {
-            self.hosts.remove(*name)?;
-        }
-        Ok(())
     }
 
     /// Whether what identifies agents will fit beside what does now.
@@ -233,24 +136,8 @@ impl Tables {
         }
     }
 
-    /// Makes these the servers whose answers count: the new ones before the old ones go.
-    pub fn resolve_by(&mut self, keys: &BTreeSet<AddressKey>) -> Result<()> {
-        let put = keys.iter().try_for_each(|key| self.resolvers.put(*key, 1));
-        // Those that are not configured any more go in any case.
-        for (key, _) in self.resolvers.entries() {
-            if !keys.contains(&key) {
-                self.resolvers.remove(key)?;
-            }
-        }
-        put
-    }
-
     pub fn identified(&self) -> &Identities {
         &self.identified
-    }
-
-    pub fn roles(&self) -> BTreeMap<u32, Policy> {
-        self.roles.entries().into_iter().collect()
     }
 }
 

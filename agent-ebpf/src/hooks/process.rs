@@ -4,8 +4,6 @@ pub mod exec;
 pub mod recognise;
 pub mod suffix;
 
-use core::mem::MaybeUninit;
-
 use agent_common::{
     event::{
         Counter, Kind, Text,
@@ -45,7 +43,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(parent) = subject::current() else {
-        emit::count(Counter::BornUnlabelled);
+        emit::count_seldom(Counter::BornUnlabelled);
         return 0;
     };
     let mut label: Label = *parent;
@@ -58,14 +56,16 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     if subject::give(child, &mut label).is_some() {
         emit::count(Counter::Labelled);
     }
-    if !thread && emit::recorded(label.origin, record::FORK) {
-        let mut room = MaybeUninit::uninit();
-        let event: &mut Fork = emit::zeroed(&mut room);
+    if !thread
+        && emit::recorded(label.origin, record::FORK)
+        && let Some(room) = emit::reserve::<Fork>(Kind::Fork, &label)
+    {
+        let event = emit::zeroed(room);
         event.child_pid = kernel::load::<u32>(child, offset!(task_tgid));
         event.clone_flags = flags;
         emit::head(&mut event.header, Kind::Fork, size_of::<Fork>());
         subject::describe(&mut event.header.subject, &label);
-        emit::submit_fixed(event, Kind::Fork, &label);
+        emit::commit(room, Kind::Fork);
     }
     0
 }
@@ -79,6 +79,8 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if !kernel::in_scope() {
         return 0;
     }
+    // Before the ways part: for each of them the verifier would follow the pointer again.
+    let leader: Ptr = kernel::load(task, offset!(task_leader));
     let label = subject::label_of(task);
     if let Some(label) = &label
         && label.evidence & evidence::LEFT != 0
@@ -90,7 +92,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     subject::forget(task);
     // SAFETY: takes nothing.
     let pid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
-    let last = last_of_process(task);
+    let last = last_of_process(task, leader);
     if last {
         // A request whose exec failed must not wait for the next process of this number.
         let _ = RUNS.remove(&pid);
@@ -110,14 +112,15 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if label.evidence & evidence::SEEDED != 0 {
         let _ = SEEDS.remove(&pid);
     }
-    if emit::recorded(label.origin, record::EXIT) {
-        let mut room = MaybeUninit::uninit();
-        let event: &mut Exit = emit::zeroed(&mut room);
+    if emit::recorded(label.origin, record::EXIT)
+        && let Some(room) = emit::reserve::<Exit>(Kind::Exit, label)
+    {
+        let event = emit::zeroed(room);
         event.status = kernel::load::<u32>(task, offset!(task_exit_code));
         event.instance_ended = u32::from(ended);
         emit::head(&mut event.header, Kind::Exit, size_of::<Exit>());
         subject::describe(&mut event.header.subject, label);
-        emit::submit_fixed(event, Kind::Exit, label);
+        emit::commit(room, Kind::Exit);
     }
     0
 }
@@ -140,8 +143,7 @@ fn one_more(thread: Ptr) {
 /// Whether this is the last thread of its process to pass here, said to exactly one of them. Where not all threads
 /// were counted it is the first that finds `signal->live` at 0, which others may still pass.
 #[inline(always)]
-fn last_of_process(task: Ptr) -> bool {
-    let leader: Ptr = kernel::load(task, offset!(task_leader));
+fn last_of_process(task: Ptr, leader: Ptr) -> bool {
     if leader.is_null() {
         return true;
     }
@@ -184,7 +186,7 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     if let Some(found) = found {
         let entry = CgroupAgent { found, instance: 0 };
         if CGROUPS.insert(&id, &entry, u64::from(BPF_ANY)).is_err() {
-            emit::count(Counter::CgroupTableFull);
+            emit::count_seldom(Counter::CgroupTableFull);
         }
     }
     tell_cgroup(id, ctx.arg::<*const u8>(1));

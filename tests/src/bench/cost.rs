@@ -76,6 +76,9 @@ pub fn run() -> Result<Value> {
     }
     let start = machine.start(&documents(1))?;
     eprintln!("start {start}");
+    if std::env::var_os("CHAPERONE_ACCOUNT").is_some() {
+        eprintln!("{}", machine.daemon()?.log());
+    }
     let mut rows = Vec::new();
     let mut sizes = Sizes::default();
     let mut resident = BTreeMap::from([("at start", machine.resident()?)]);

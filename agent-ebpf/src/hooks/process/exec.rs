@@ -221,9 +221,9 @@ fn begin(task: Ptr, label: &mut Label, found: &Match, how: Recognised, pid: u32)
     label.origin = Origin::Agent as u8;
     label.evidence = evidence::LINEAGE | evidence::PROGRAM;
     if INSTANCES.insert(&label.instance, &instance, u64::from(BPF_ANY)).is_err() {
-        emit::count(Counter::InstanceTableFull);
+        emit::count_seldom(Counter::InstanceTableFull);
     }
-    emit::count(Counter::InstancesStarted);
+    emit::count_seldom(Counter::InstancesStarted);
     subject::join(label);
     subject::note(label, task);
     if left != 0 {
