@@ -35,6 +35,7 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_spoken_otherwise_than_allowed_are_refused", spoken::fronting),
     case("names_spoken_are_read_however_they_are_cut", spoken::forms),
     case("names_spoken_are_judged_by_mode_and_by_what_the_role_says", spoken::told),
+    case("names_spoken_to_port_53_are_compared", spoken::to_port_53),
     case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),
     case("names_by_real_resolvers_and_clients_hold_at_the_first_packet", real::clients),
 ];
