@@ -201,6 +201,7 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
         lineage: Lineage::default(),
         channels: Channels::default(),
         due: Vec::new(),
+        refused: Vec::new(),
         recorder: Recorder::new(Some(file)),
         own_addresses: host::addresses(),
     };

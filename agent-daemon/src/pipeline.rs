@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod bounds;
+pub mod cut;
 mod guarantees;
 pub mod host;
 pub mod hosts;
@@ -169,6 +170,7 @@ impl Pipeline {
         // Written, or counted as not written. Until here the next daemon would read them again.
         events.release();
         self.line.tell_due();
+        self.cut();
         taken
     }
 

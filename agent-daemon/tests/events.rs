@@ -44,6 +44,7 @@ fn line(file: Option<File>) -> Line {
         lineage: Lineage::default(),
         channels: Channels::default(),
         due: Vec::new(),
+        refused: Vec::new(),
         recorder: Recorder::new(file),
         own_addresses: vec!["192.0.2.50".parse().unwrap()],
     }

@@ -59,6 +59,10 @@ pub struct Spoken {
     /// What it speaks; absent where that did not come out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Word<Protocol>>,
+    /// Where the connection comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<IpAddr>,
+    pub source_port: u16,
 }
 
 /// A TLS ClientHello.
