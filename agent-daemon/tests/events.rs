@@ -35,6 +35,7 @@ fn line(file: Option<File>) -> Line {
         3,
         "192.0.2.0/24:443 deny".into(),
         "/etc/chaperone/roles/invoice-review.yaml:12".into(),
+        false,
     );
     Line {
         host: Host { name: "host-1".into(), boot_id: "00000000-0000-4000-8000-000000000000".into() },

@@ -122,6 +122,7 @@ fn network(target: &Target, op: u8, socket: u64) -> Network {
         cid: (target.cid != 0).then_some(target.cid),
         name: None,
         socket: cookie(socket),
+        unread: false,
     }
 }
 

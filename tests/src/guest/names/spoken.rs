@@ -118,6 +118,16 @@ pub fn fronting(shared: &mut Shared) -> Result<Outcome> {
         );
         ensure!(stage.counter("spoken_met")? >= 1 && stage.counter("spoken_unmet")? == 1, "counters");
         ensure!(stage.counter("spoken_segments_dropped")? >= 1, "nothing was dropped");
+        // Over UDP nothing is read, and that is told.
+        stage.bot("s = asker()\ns.connect(('a-127-70-0-1.erp.example.test', 443))\ns.send(b'QUIC')")?;
+        for (protocol, unread) in [("udp", true), ("tcp", false)] {
+            let event = stage.daemon.wait(from, protocol, |e| {
+                let network = &e["network"];
+                let there = network["address"] == "127.70.0.1" && network["port"] == 443;
+                e["kind"] == "net_connect" && there && network["protocol"] == protocol
+            })?;
+            ensure!(event["verdict"] == "allow" && (event["network"]["unread"] == true) == unread, "{event}");
+        }
         Ok(())
     })
 }
