@@ -1,8 +1,16 @@
 //! What a connection says first, compared with the names that the role allows: the segment that says another one never
 //! leaves.
 
+mod clients;
+mod heard;
+mod ways;
+
 use anyhow::{Result, ensure};
 
+pub use self::{
+    clients::{by_node, clients},
+    ways::{every, passed},
+};
 use super::Stage;
 use crate::{case::Outcome, guest::Shared};
 
