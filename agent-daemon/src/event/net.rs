@@ -65,6 +65,7 @@ pub struct Spoken {
     /// Where the connection comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_address: Option<IpAddr>,
+    /// Its port there.
     pub source_port: u16,
 }
 

@@ -96,8 +96,12 @@ fn said_on(skb: *mut __sk_buff, said: &mut Conversation) -> bool {
             said.reader.begin();
         }
     }
-    if segment.bytes == 0 || said.phase == phase::BEGINS || said.phase == phase::PASSES {
+    if segment.bytes == 0 || said.phase == phase::PASSES {
         return true;
+    }
+    if said.phase == phase::BEGINS {
+        // Without a SYN (TCP_REPAIR): whatever came before has left without us.
+        (said.first, said.phase) = (segment.sequence.wrapping_sub(1), phase::READING);
     }
     if said.phase == phase::READING && read(skb, segment, said) {
         return true;

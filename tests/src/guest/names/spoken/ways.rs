@@ -16,8 +16,7 @@ use crate::{
 
 /// Beginnings of the names of ways by which an agent connects a TCP socket of its own.
 const BY: &str = "tcp4 tcp6 uring-c uring-fixed uring-socket uring-forked uring-exec uring-sendmsg-f ia32-c ia32-socketcall-c";
-/// Not those. A socket under repair begins without a SYN, and who may do that is root; source routing has a rule of its
-/// own.
+/// Not those: source routing has a rule of its own, and a server never hears from a socket under repair.
 const NOT: &str = "repair lsrr ssrr rthdr srh forked-sqpoll";
 
 fn is_tcp(way: &Way) -> bool {
@@ -27,7 +26,7 @@ fn is_tcp(way: &Way) -> bool {
 }
 
 pub fn every(shared: &mut Shared) -> Result<Outcome> {
-    let stage = Stage::with(shared, false, RULES)?;
+    let mut stage = Stage::with(shared, false, RULES)?;
     let heard = Heard::start()?;
     let ways: Vec<&Way> = ways::all().filter(|way| is_tcp(way)).collect();
     ensure!(ways.len() > 30, "{} ways", ways.len());
@@ -66,7 +65,22 @@ pub fn every(shared: &mut Shared) -> Result<Outcome> {
     let tried = offered.iter().filter(|offered| **offered).count();
     ensure!(tried > 20, "{tried} of {} ways are offered", ways.len());
     ensure!(stage.counter("spoken_unmet")? >= tried as u64, "not counted");
+    repaired(&mut stage, &this)?;
     Ok(Outcome::Held)
+}
+
+/// A socket under repair goes on with a connection that another one has begun: what was said on that is not known.
+fn repaired(stage: &mut Stage, this: &str) -> Result<()> {
+    let name = "r-127-74-2-1.erp.example.test";
+    stage.bot(&format!("{ASK}\nasked({name:?}, 1)"))?;
+    let act = [this, "act", "tcp4-repair", "--to", "127.74.2.1:443", "--bare", "--token", "GET"];
+    let output = Command::new(&stage.bot).args(act).output()?;
+    let event = stage.daemon.wait(0, "a socket under repair", |event| {
+        event["kind"] == "spoken" && event["network"]["address"] == "127.74.2.1"
+    });
+    let event = event.with_context(|| String::from_utf8_lossy(&output.stdout).into_owned())?;
+    ensure!(event["spoken"]["finding"] == "unreadable" && event["verdict"] == "deny", "{event}");
+    Ok(())
 }
 
 const ALLOWED: &str = "b.erp.example.test";
