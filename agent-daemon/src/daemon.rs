@@ -2,7 +2,7 @@
 
 mod watch;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -51,21 +51,26 @@ pub async fn run(options: Options) -> Result<()> {
     let (mut registry, table, rejected) = configuration(&config)?;
     registry.recognise_too(&known);
     debug!("the configuration is read");
+    let named = table.reads_names().then(Named::read);
     let Started { mut kernel, found, left } =
-        put_in_force(&kernel, &config, &registry, &table).or_else(|error| {
+        put_in_force(&kernel, &config, &registry, &table, named.as_ref()).or_else(|error| {
             if !error.is::<kernel::LsmRefused>() {
                 return Err(error);
             }
             let why = format!("{error:#}");
             warn!(error = why, "BPF LSM is active, and its programs are not taken: cgroup mode refuses less");
             let cgroup = kernel::Options { without_lsm: Some(why), ..kernel };
-            put_in_force(&cgroup, &config, &registry, &table)
+            put_in_force(&cgroup, &config, &registry, &table, named.as_ref())
         })?;
     // Only now: the reader's thread would be born of a process that has no label yet.
     let mut events = kernel.events().context("open the ring buffer")?;
 
     let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
     pipeline.known = known;
+    if let Some(Named { hosts, resolvers }) = named {
+        pipeline.know_hosts(&hosts);
+        pipeline.know_resolvers(resolvers);
+    }
     pipeline.take_over(&mut events, left);
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
@@ -111,6 +116,18 @@ pub async fn run(options: Options) -> Result<()> {
     end
 }
 
+/// What this host says of names, where a role has some.
+struct Named {
+    hosts: hosts::Reading,
+    resolvers: BTreeSet<IpAddr>,
+}
+
+impl Named {
+    fn read() -> Self {
+        Self { hosts: hosts::Reading::now(), resolvers: resolvers::configured() }
+    }
+}
+
 /// The kernel side with everything in force.
 struct Started {
     kernel: Kernel,
@@ -127,15 +144,16 @@ fn put_in_force(
     config: &Config,
     registry: &Registry,
     table: &Table,
+    named: Option<&Named>,
 ) -> Result<Started> {
     let mut kernel = Kernel::load(options, config).context("load the kernel side")?;
     let apply = |kernel: &mut Kernel| {
-        if table.reads_names() {
-            hosts::honour(kernel, table, &hosts::read());
+        if let Some(named) = named {
+            hosts::honour(kernel, table, &named.hosts);
         }
         kernel.apply(table, registry).context("put the configuration in force")?;
-        if table.reads_names() {
-            resolvers::believe(kernel, &resolvers::configured());
+        if let Some(named) = named {
+            resolvers::believe(kernel, &named.resolvers);
         }
         debug!("the configuration is in force");
         anyhow::Ok(())
@@ -196,6 +214,7 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
         lineage: Lineage::default(),
         channels: Channels::default(),
         due: Vec::new(),
+        refused: Vec::new(),
         recorder: Recorder::new(Some(file)),
         own_addresses: host::addresses(),
     };

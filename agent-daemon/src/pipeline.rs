@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod bounds;
+pub mod cut;
 mod guarantees;
 pub mod host;
 pub mod hosts;
@@ -120,7 +121,7 @@ impl Pipeline {
     /// # Errors
     /// When the kernel side's events cannot be read any more: another start is what can help.
     pub async fn run(&mut self, mut inputs: Inputs) -> Result<()> {
-        // Told to the kernel side already; from here on events have these names.
+        // What a daemon before has told, should no rule have a name now.
         self.follow_hosts();
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -169,6 +170,7 @@ impl Pipeline {
         // Written, or counted as not written. Until here the next daemon would read them again.
         events.release();
         self.line.tell_due();
+        self.cut();
         taken
     }
 
@@ -253,13 +255,14 @@ impl Pipeline {
                     self.reject(trigger, vec![collision(role).into()]);
                     return;
                 }
-                if table.reads_names() {
+                let hosts = table.reads_names().then(hosts::Reading::now);
+                if let Some(hosts) = &hosts {
                     if !self.in_force.table.reads_names() {
                         self.resolvers = resolvers::configured();
                         resolvers::believe(&mut self.kernel, &self.resolvers);
                     }
                     // Before the rules, so that a name of the file holds from the first moment on.
-                    hosts::honour(&mut self.kernel, &table, &hosts::read());
+                    hosts::honour(&mut self.kernel, &table, hosts);
                 }
                 self.hosts = None;
                 if let Err(error) = self.kernel.apply(&table, &registry) {
@@ -272,6 +275,9 @@ impl Pipeline {
                 self.in_force.succeed(registry, table);
                 self.publish_watched();
                 self.line.names = self.in_force.names.clone();
+                if let Some(hosts) = &hosts {
+                    self.know_hosts(hosts);
+                }
                 self.rejected = None;
                 info!(
                     trigger,

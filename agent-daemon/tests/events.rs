@@ -35,6 +35,7 @@ fn line(file: Option<File>) -> Line {
         3,
         "192.0.2.0/24:443 deny".into(),
         "/etc/chaperone/roles/invoice-review.yaml:12".into(),
+        false,
     );
     Line {
         host: Host { name: "host-1".into(), boot_id: "00000000-0000-4000-8000-000000000000".into() },
@@ -44,6 +45,7 @@ fn line(file: Option<File>) -> Line {
         lineage: Lineage::default(),
         channels: Channels::default(),
         due: Vec::new(),
+        refused: Vec::new(),
         recorder: Recorder::new(file),
         own_addresses: vec!["192.0.2.50".parse().unwrap()],
     }

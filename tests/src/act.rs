@@ -71,6 +71,9 @@ pub struct Act {
     /// What the receiver will find in the payload
     #[arg(long, default_value = "none")]
     token: String,
+    /// Put the token on the wire as it stands, and nothing beside it
+    #[arg(long)]
+    bare: bool,
     #[command(flatten)]
     site: SiteArgs,
 }
@@ -209,6 +212,7 @@ impl Act {
             first: self.first.unwrap_or_else(|| to.clone()),
             to,
             token: self.token,
+            bare: self.bare,
             site,
         };
         let start_ns = sys::now_ns();

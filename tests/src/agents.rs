@@ -26,7 +26,10 @@ use self::{
 };
 use crate::{
     case::Tally,
-    guest::names::real::{self, clients::NODE},
+    guest::names::{
+        self,
+        real::{self, clients::NODE},
+    },
     harness::{Daemon, Start},
 };
 
@@ -98,6 +101,8 @@ impl Agents {
         drop(daemon);
         let by_node = "names by Node's fetch hold at the first packet";
         tally.perform(by_node, || real::by(NODE, &self.mode));
+        let spoken_by_node = "names that Node speaks are compared";
+        tally.perform(spoken_by_node, || names::spoken::by_node(&self.mode));
         summary::tell(&tally, &rows)?;
         Ok(tally.exit_code())
     }

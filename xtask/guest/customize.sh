@@ -40,6 +40,7 @@ printf 'PermitRootLogin prohibit-password\nUseDNS no\n' > "$root/etc/ssh/sshd_co
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer systemd-tmpfiles-clean.timer motd-news.timer systemd-random-seed.service systemd-pstore.service \
     systemd-timesyncd.service systemd-networkd.service systemd-networkd.socket systemd-resolved.service nscd.service \
+    unbound.service unbound-resolvconf.service \
     systemd-network-generator.service systemd-firstboot.service systemd-sysusers.service systemd-boot-update.service \
     systemd-remount-fs.service systemd-machine-id-commit.service modprobe@configfs.service modprobe@drm.service \
     modprobe@efi_pstore.service modprobe@fuse.service modprobe@dm_mod.service modprobe@loop.service \

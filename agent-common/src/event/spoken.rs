@@ -31,8 +31,10 @@ pub struct Spoken {
     pub header: Header,
     pub target: Target,
     pub judgement: Judgement,
-    /// As in [`super::net::Net`].
+    /// The socket's cookie.
     pub socket: u64,
+    /// Where it comes from, as in `target`.
+    pub source: [u8; 16],
     /// [`Finding`], raw.
     pub finding: u8,
     /// [`crate::spoken::Protocol`], raw; 0 where it never came out.
@@ -41,11 +43,13 @@ pub struct Spoken {
     pub ech: u8,
     /// Bytes of the name.
     pub name_bytes: u8,
-    pub _pad: u32,
+    /// In host order.
+    pub source_port: u16,
+    pub _pad: u16,
     /// The name, NUL padded.
     pub name: [u8; HOST_NAME_BYTES],
 }
-const _: () = assert!(size_of::<Spoken>() == 96 + 32 + 16 + 16 + 256);
+const _: () = assert!(size_of::<Spoken>() == 96 + 32 + 16 + 32 + 256);
 
 /// A connection whose first words are awaited: the value of `SPOKEN`.
 #[repr(C)]
@@ -53,8 +57,6 @@ const _: () = assert!(size_of::<Spoken>() == 96 + 32 + 16 + 16 + 256);
 pub struct Conversation {
     /// Who connected.
     pub subject: Subject,
-    /// As in [`super::net::Net`].
-    pub socket: u64,
     /// The port that was allowed, in host order.
     pub port: u32,
     /// [`phase`].
@@ -63,7 +65,7 @@ pub struct Conversation {
     pub first: u32,
     pub reader: Reader,
 }
-const _: () = assert!(size_of::<Conversation>() == 80 + 8 + 12 + size_of::<Reader>());
+const _: () = assert!(size_of::<Conversation>() == 80 + 12 + size_of::<Reader>());
 
 /// Phases of a [`Conversation`].
 pub mod phase {

@@ -49,6 +49,9 @@ pub struct Network {
     /// The kernel's cookie of the socket, hexadecimal: the same in other events of this socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Box<str>>,
+    /// The rule names a host, and nobody compares what is said to it: UDP is not read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
 }
 
 /// What a connection said first, where that is not simply a name which its role allows.
@@ -59,6 +62,11 @@ pub struct Spoken {
     /// What it speaks; absent where that did not come out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Word<Protocol>>,
+    /// Where the connection comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<IpAddr>,
+    /// Its port there.
+    pub source_port: u16,
 }
 
 /// A TLS ClientHello.

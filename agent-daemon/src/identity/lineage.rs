@@ -8,7 +8,10 @@ mod resolved;
 
 use std::collections::BTreeMap;
 
-use agent_common::identity::{self, Recognised};
+use agent_common::{
+    identity::{self, Recognised},
+    verdict::Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -141,6 +144,12 @@ impl Lineage {
             decision.mode = names.mode(role);
             if let Some(rule) = &mut decision.rule {
                 (rule.text, rule.source) = names.rule(decision.ids.policy, decision.ids.rule);
+                if let Some(network) = &mut event.network {
+                    let denied = event.verdict.and_then(|verdict| verdict.known()) == Some(Verdict::Deny);
+                    network.unread = !denied
+                        && network.protocol.as_deref() == Some("udp")
+                        && names.names_host(decision.ids.policy, decision.ids.rule);
+                }
             }
         }
         if let Some(peer) = event.unix.as_mut().and_then(|u| u.peer.as_mut()) {

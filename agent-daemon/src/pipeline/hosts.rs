@@ -19,10 +19,21 @@ use crate::{
 /// Where hosts(5) has them.
 const FILE: &str = "/etc/hosts";
 
-/// Address → its names, as the file has them now; nothing where it cannot be read.
-#[must_use]
-pub fn read() -> BTreeMap<IpAddr, BTreeSet<HostName>> {
-    parse(&fs::read_to_string(FILE).unwrap_or_default())
+/// What the file says; nothing where it cannot be read.
+#[derive(Debug)]
+pub struct Reading {
+    stamp: Stamp,
+    /// Address → its names.
+    hosts: BTreeMap<IpAddr, BTreeSet<HostName>>,
+}
+
+impl Reading {
+    #[must_use]
+    pub fn now() -> Self {
+        // Taken before: what changes meanwhile is read at the next look.
+        let stamp = stamp();
+        Self { stamp, hosts: parse(&fs::read_to_string(FILE).unwrap_or_default()) }
+    }
 }
 
 /// Names without a dot cannot stand in a rule.
@@ -39,14 +50,14 @@ fn parse(text: &str) -> BTreeMap<IpAddr, BTreeSet<HostName>> {
 }
 
 /// Makes the kernel side know them by the names that a table's rules have.
-pub fn honour(kernel: &mut Kernel, table: &Table, hosts: &BTreeMap<IpAddr, BTreeSet<HostName>>) {
+pub fn honour(kernel: &mut Kernel, table: &Table, reading: &Reading) {
     let met = |name: &HostName| -> Vec<u64> {
         let known =
             name.patterns().into_iter().filter_map(|pattern| table.hosts.get(&pattern.key()).copied());
         known.take(agent_common::limits::PATTERNS_PER_NAME).collect()
     };
     let mut wanted = BTreeMap::new();
-    for (address, names) in hosts {
+    for (address, names) in &reading.hosts {
         let sets: Vec<(&HostName, Vec<u64>)> =
             names.iter().map(|name| (name, met(name))).filter(|(_, set)| !set.is_empty()).collect();
         if !sets.is_empty() {
@@ -82,12 +93,18 @@ impl Pipeline {
         if self.hosts == Some(now) {
             return;
         }
-        let hosts = if reads { read() } else { BTreeMap::new() };
-        honour(&mut self.kernel, &self.in_force.table, &hosts);
+        let nothing = Reading { stamp: now, hosts: BTreeMap::new() };
+        let reading = if reads { Reading::now() } else { nothing };
+        honour(&mut self.kernel, &self.in_force.table, &reading);
+        self.know_hosts(&reading);
+    }
+
+    /// Events have the names of a reading that the kernel side has been told.
+    pub fn know_hosts(&mut self, reading: &Reading) {
         let first = |names: &BTreeSet<HostName>| names.first().map(|name| Name::from(name.as_str()));
-        let named = hosts.iter().filter_map(|(address, names)| Some((*address, first(names)?)));
+        let named = reading.hosts.iter().filter_map(|(address, names)| Some((*address, first(names)?)));
         self.line.lineage.resolved.set_static(named.collect());
-        self.hosts = Some(now);
+        self.hosts = Some(reading.stamp);
     }
 }
 

@@ -74,7 +74,7 @@ fn names(registry: &Registry, table: &Table) -> Names {
         names.add_role(id, name, mode);
     }
     for ((policy, index), rule) in &table.names.rules {
-        names.add_rule(*policy, *index, rule.text.clone(), Name::from(rule.place.to_string()));
+        names.add_rule(*policy, *index, rule.text.clone(), Name::from(rule.place.to_string()), rule.by_name);
     }
     names
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::host;
+use super::{cut::Connection, host};
 use crate::{
     config::Record,
     event::{Event, Kind, Name, handed_off, mask::Masks, word::Time},
@@ -29,6 +29,8 @@ pub struct Line {
     /// What followed from the records of a batch, to be told behind it: a record is one line at most, so that who finds
     /// half a batch written knows which records the rest is.
     pub due: Vec<Event>,
+    /// Connections of a batch whose first words were refused.
+    pub refused: Vec<Connection>,
     pub recorder: Recorder,
     /// Addresses of this host: a connect to them leads to somebody here.
     pub own_addresses: Vec<IpAddr>,
@@ -63,6 +65,7 @@ impl Line {
         self.lineage.attribute(&mut event, &self.names);
         self.recorder.metrics.judged(&event);
         self.trace_hand_off(&mut event);
+        self.refused.extend(Connection::refused(&event));
         let channel = self.channels.observe(&event);
         if let (Some(subject), true) = (&event.subject, event.exit.is_some_and(|exit| exit.instance_ended)) {
             subject.instance.inspect(|ended| self.channels.forget(*ended));

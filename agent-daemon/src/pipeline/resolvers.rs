@@ -65,6 +65,11 @@ impl Pipeline {
         }
     }
 
+    /// They have been told to the kernel side.
+    pub fn know_resolvers(&mut self, servers: BTreeSet<IpAddr>) {
+        self.resolvers = servers;
+    }
+
     /// Looks whether they have changed; of interest while a role names a host.
     pub(super) fn follow_resolvers(&mut self) {
         let now = configured();

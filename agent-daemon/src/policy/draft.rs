@@ -57,7 +57,8 @@ pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
         }
     }
     for (index, rule) in network.rules.iter().enumerate() {
-        draft.texts.push(RuleText { text: rule_text(rule).into(), place: place(rule).clone() });
+        let by_name = matches!(parse::target(&rule.to.value), Ok(parse::Target::Host { .. }));
+        draft.texts.push(RuleText { text: rule_text(rule).into(), place: place(rule).clone(), by_name });
         if let Err(problem) = draft.add(rule, index as u16) {
             problems.push(problem);
         }
@@ -65,7 +66,7 @@ pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
     for (index, rule) in on_names.iter().enumerate() {
         let place = rule.place.as_ref().unwrap_or(&rule.name.place);
         let text = format!("asking for {} {}", rule.name.value, rule.verdict.name());
-        draft.texts.push(RuleText { text: text.into(), place: place.clone() });
+        draft.texts.push(RuleText { text: text.into(), place: place.clone(), by_name: false });
         if let Err(problem) = draft.add_asking(rule, (network.rules.len() + index) as u16) {
             problems.push(problem);
         }

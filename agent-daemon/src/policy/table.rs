@@ -45,6 +45,9 @@ pub struct RuleText {
     pub text: Name,
     #[serde(flatten)]
     pub place: Place,
+    /// It names a host.
+    #[serde(skip)]
+    pub by_name: bool,
 }
 
 impl Table {

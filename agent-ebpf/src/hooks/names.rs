@@ -41,7 +41,16 @@ const LOOPBACK: u32 = 1;
 #[cgroup_skb(egress)]
 pub fn names_egress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
-    match Packet::read(&ctx) {
+    let seen = Packet::read(&ctx);
+    let stream = match &seen {
+        Seen::Of(packet) => packet.tcp != 0,
+        Seen::Odd => true,
+        Seen::Other => false,
+    };
+    if stream && !spoken::may_leave(skb) {
+        return DROP;
+    }
+    match seen {
         Seen::Of(packet) if packet.to == DOMAIN => {
             // Unread, it cannot be judged.
             each(skb, packet, question::leaves).unwrap_or_else(|| question::hidden(skb))
@@ -49,9 +58,7 @@ pub fn names_egress(ctx: SkBuffContext) -> i32 {
         Seen::Of(packet) if packet.from == DOMAIN && device(skb) == LOOPBACK => {
             each(skb, packet, answer::sent_here).unwrap_or(PASS)
         }
-        Seen::Of(packet) if packet.tcp != 0 => i32::from(spoken::may_leave(skb)),
         Seen::Of(_) | Seen::Other => PASS,
-        Seen::Odd if !spoken::may_leave(skb) => DROP,
         Seen::Odd => question::hidden(skb),
     }
 }

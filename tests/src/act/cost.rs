@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd as _, OwnedFd},
     path::PathBuf,
     process::ExitCode,
@@ -42,6 +42,10 @@ pub enum Op {
     Exec,
     /// socket, connect, accept and close of both ends, TCP on loopback
     Connect,
+    /// the same, with a ClientHello of 517 bytes sent and read between
+    Hello,
+    /// 32 KiB over a TCP connection on loopback that stands
+    Bulk,
     /// open, read, close of a small file
     Open,
     /// the cheapest system call
@@ -125,14 +129,23 @@ impl Op {
                 let exe = CString::new(DYNAMIC)?;
                 Box::new(move || storm::fork(&exe))
             }
-            Self::Connect => {
+            Self::Connect | Self::Hello => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
                 // Inherited by what is accepted, which then leaves nothing in TIME_WAIT that later ones have to pass.
                 let linger = [1_i32.to_ne_bytes(), 0_i32.to_ne_bytes()].concat();
                 sys::setsockopt(&listener, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
                     .map_err(|refused| anyhow::anyhow!("{refused}"))?;
                 let to = listener.local_addr()?;
-                Box::new(move || connect(&listener, to))
+                let words = if self == Self::Hello { hello() } else { Vec::new() };
+                Box::new(move || connect(&listener, to, &words))
+            }
+            Self::Bulk => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
+                let ours = TcpStream::connect(listener.local_addr()?).context("connect")?;
+                let (theirs, _) = listener.accept().context("accept")?;
+                let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
+                let bytes = vec![b'x'; BULK_BYTES];
+                Box::new(move || pass(&ours, &theirs, &bytes))
             }
             Self::Open => {
                 std::fs::write("/tmp/chaperone-cost", [b'x'; 64]).context("write the small file")?;
@@ -143,12 +156,38 @@ impl Op {
     }
 }
 
-fn connect(listener: &TcpListener, to: SocketAddr) -> Result<(), Refused> {
+/// One that names a host which the benchmark's role may know, and is padded to the length that browsers' have.
+fn hello() -> Vec<u8> {
+    let name = b"n0.r0.scale.test";
+    let bytes = |number: usize| (number as u16).to_be_bytes();
+    let named = [&bytes(name.len() + 3)[..], &[0], &bytes(name.len()), name].concat();
+    let head = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
+    let padding = HELLO_BYTES - 9 - head.len() - 2 - 4 - named.len() - 4;
+    let padded = vec![0; padding];
+    let extensions = [&[0, 0][..], &bytes(named.len()), &named, &[0, 21], &bytes(padding), &padded].concat();
+    let body = [&head[..], &bytes(extensions.len()), &extensions].concat();
+    [&[0x16, 3, 1][..], &bytes(body.len() + 4), &[1, 0], &bytes(body.len()), &body].concat()
+}
+
+/// All bytes from one end to the other.
+fn pass(ours: &OwnedFd, theirs: &OwnedFd, bytes: &[u8]) -> Result<(), Refused> {
+    sys::write(ours, bytes)?;
+    let (mut buffer, mut left) = ([0; BULK_BYTES], bytes.len());
+    while left > 0 {
+        left -= sys::read(theirs, &mut buffer)?;
+    }
+    Ok(())
+}
+
+fn connect(listener: &TcpListener, to: SocketAddr, words: &[u8]) -> Result<(), Refused> {
     let ours = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
     sys::connect(&ours, &Addr::inet(to))?;
     // SAFETY: nobody asks for the address.
     let theirs: OwnedFd =
         sys::own("accept", unsafe { libc::accept(listener.as_raw_fd(), ptr::null_mut(), ptr::null_mut()) })?;
+    if !words.is_empty() {
+        pass(&ours, &theirs, words)?;
+    }
     drop(theirs);
     drop(ours);
     Ok(())
@@ -164,6 +203,9 @@ fn getpid() -> Result<(), Refused> {
     sys::call("getpid", unsafe { libc::syscall(libc::SYS_getpid) }).map(drop)
 }
 
+const HELLO_BYTES: usize = 517;
+/// One segment, and less than the window.
+const BULK_BYTES: usize = 32 << 10;
 /// Small, and with a loader and a library to map.
 const DYNAMIC: &str = "/bin/true";
 const SETTLE: Duration = Duration::from_millis(60);

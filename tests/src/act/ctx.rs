@@ -82,12 +82,17 @@ pub struct Ctx {
     /// Where ways with two destinations go first; a test names an allowed one here. The same as `to` when not given.
     pub first: Target,
     pub token: String,
+    /// The token is all that is put on the wire.
+    pub bare: bool,
     pub site: Site,
 }
 
 impl Ctx {
     /// What is put on the wire: [`MARKER`] is what the receiver's packet capture looks for.
     pub fn payload(&self) -> Vec<u8> {
+        if self.bare {
+            return self.token.clone().into_bytes();
+        }
         format!("{MARKER}{}\n", self.token).into_bytes()
     }
 

@@ -5,7 +5,7 @@ mod asked;
 mod elsewhere;
 mod needed;
 pub mod real;
-mod spoken;
+pub mod spoken;
 
 use std::{
     fs,
@@ -35,6 +35,10 @@ pub const CASES: &[Case<Shared>] = &[
     case("names_spoken_otherwise_than_allowed_are_refused", spoken::fronting),
     case("names_spoken_are_read_however_they_are_cut", spoken::forms),
     case("names_spoken_are_judged_by_mode_and_by_what_the_role_says", spoken::told),
+    case("names_spoken_to_port_53_are_compared", spoken::to_port_53),
+    case("names_spoken_by_other_peoples_clients_are_compared", spoken::clients),
+    case("names_spoken_by_every_way_of_sending_are_compared", spoken::every),
+    case("names_spoken_on_a_socket_that_is_passed_are_compared", spoken::passed),
     case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),
     case("names_by_real_resolvers_and_clients_hold_at_the_first_packet", real::clients),
 ];

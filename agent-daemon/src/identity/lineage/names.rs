@@ -13,8 +13,8 @@ use crate::event::{
 pub struct Names {
     agents: IdMap<u32, (Name, Option<AgentState>)>,
     roles: IdMap<u32, (Name, Mode)>,
-    /// By policy id and place in the role's list: text and `FILE:LINE`.
-    rules: IdMap<(u32, u16), (Name, Name)>,
+    /// By policy id and place in the role's list: text, `FILE:LINE`, and whether it names a host.
+    rules: IdMap<(u32, u16), (Name, Name, bool)>,
     /// The configuration before this one: events decided under it may still be under way.
     before: Option<Box<Self>>,
     unknown: Name,
@@ -38,9 +38,9 @@ impl Names {
         self.roles.insert(id, (Name::from(name), mode));
     }
 
-    /// Adds a rule: its text and `FILE:LINE`.
-    pub fn add_rule(&mut self, policy: u32, index: u16, text: Name, source: Name) {
-        self.rules.insert((policy, index), (text, source));
+    /// Adds a rule: its text and `FILE:LINE`, and whether it names a host.
+    pub fn add_rule(&mut self, policy: u32, index: u16, text: Name, source: Name, by_name: bool) {
+        self.rules.insert((policy, index), (text, source, by_name));
     }
 
     /// Keeps the names that were in force until now, for events that are still under way.
@@ -77,9 +77,15 @@ impl Names {
     #[must_use]
     pub fn rule(&self, policy: u32, index: u16) -> (Name, Option<Name>) {
         match self.find(|names| names.rules.get(&(policy, index))) {
-            Some((text, source)) => (text.clone(), Some(source.clone()).filter(|s| !s.is_empty())),
+            Some((text, source, _)) => (text.clone(), Some(source.clone()).filter(|s| !s.is_empty())),
             None => (self.unknown(), None),
         }
+    }
+
+    /// Whether a rule names a host.
+    #[must_use]
+    pub fn names_host(&self, policy: u32, index: u16) -> bool {
+        self.find(|names| names.rules.get(&(policy, index))).is_some_and(|(_, _, by_name)| *by_name)
     }
 
     /// The word for what is not known.

@@ -5,7 +5,7 @@ use agent_common::{identity::Origin, rule::Mode};
 use super::*;
 use crate::event::{
     Ids, Subject,
-    net::{Decision, Rule, RuleIds},
+    net::{Decision, Network, Rule, RuleIds},
     process::{Exec, Exit, NewCgroup},
     word::ExecId,
 };
@@ -16,7 +16,8 @@ fn names() -> Names {
     let mut names = Names::default();
     names.add_agent(7, "invoice-bot", None);
     names.add_role(8, "invoice-review", Mode::Enforce);
-    names.add_rule(9, 0, "to 10.0.0.0/8".into(), "roles/a.yaml:12".into());
+    names.add_rule(9, 0, "to 10.0.0.0/8".into(), "roles/a.yaml:12".into(), false);
+    names.add_rule(9, 1, "a.example.com".into(), "roles/a.yaml:13".into(), true);
     names
 }
 
@@ -59,6 +60,26 @@ fn later_events_of_an_image_carry_its_executable_and_the_instance_is_known() {
     end.exit = Some(Exit { instance_ended: true, ..Exit::default() });
     lineage.learn(&end);
     assert_eq!(lineage.instances().count(), 0);
+}
+
+#[test]
+fn what_goes_over_udp_by_a_name_is_told_as_not_read() {
+    let (mut lineage, names) = (Lineage::default(), names());
+    let mut unread = |protocol: &str, rule| {
+        let mut event = event(Kind::NetConnect);
+        event.network = Some(Network { protocol: Some(protocol.into()), ..Network::default() });
+        event.decision = Some(Decision {
+            rule: Some(Rule::default()),
+            ids: RuleIds { policy: 9, rule },
+            ..Decision::default()
+        });
+        lineage.attribute(&mut event, &names);
+        event.network.unwrap().unread
+    };
+    assert_eq!(
+        [unread("udp", 1), unread("tcp", 1), unread("udp", 0), unread("udp", 7)],
+        [true, false, false, false]
+    );
 }
 
 #[test]

@@ -61,7 +61,12 @@ pub(super) fn spoken(whole: &[u8], event: &mut Event) -> Result<(), Undecodable>
         Some(Protocol::Http) => event.http = Some(net::Http { host: name }),
         Some(Protocol::Other) | None => {}
     }
-    event.spoken = Some(net::Spoken { finding: Word::from_raw(raw.finding), protocol });
+    event.spoken = Some(net::Spoken {
+        finding: Word::from_raw(raw.finding),
+        protocol,
+        source_address: Some(address(raw.source)),
+        source_port: raw.source_port,
+    });
     Ok(())
 }
 
@@ -117,6 +122,7 @@ fn network(target: &Target, op: u8, socket: u64) -> Network {
         cid: (target.cid != 0).then_some(target.cid),
         name: None,
         socket: cookie(socket),
+        unread: false,
     }
 }
 

@@ -23,7 +23,7 @@ use agent_common::{
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_LOCAL_STORAGE_GET_F_CREATE},
-    helpers::generated::{bpf_sk_storage_get, bpf_skb_load_bytes},
+    helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get, bpf_skb_load_bytes},
 };
 
 use super::{
@@ -50,7 +50,7 @@ pub fn awaited(protocol: u8, hits: &Hits, decision: Decision) -> bool {
 
 /// Notes the connection on its socket; false where there is no room for that.
 #[inline(never)]
-pub fn note(sk: *mut c_void, label: &Label, uid: u32, port: u32, cookie: u64) -> bool {
+pub fn note(sk: *mut c_void, label: &Label, uid: u32, port: u32) -> bool {
     let flags = u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE);
     // SAFETY: `sk` has the kernel's type and is not null; without memory the helper gives null.
     let said = unsafe { bpf_sk_storage_get(SPOKEN.as_ptr(), sk.cast(), core::ptr::null_mut(), flags) };
@@ -61,7 +61,7 @@ pub fn note(sk: *mut c_void, label: &Label, uid: u32, port: u32, cookie: u64) ->
     }
     // SAFETY: null-checked; lives as long as the socket, which the caller holds.
     let said = unsafe { &mut *said };
-    (said.port, said.socket) = (port, cookie);
+    said.port = port;
     subject::describe_with(&mut said.subject, label, uid);
     true
 }
@@ -96,8 +96,12 @@ fn said_on(skb: *mut __sk_buff, said: &mut Conversation) -> bool {
             said.reader.begin();
         }
     }
-    if segment.bytes == 0 || said.phase == phase::BEGINS || said.phase == phase::PASSES {
+    if segment.bytes == 0 || said.phase == phase::PASSES {
         return true;
+    }
+    if said.phase == phase::BEGINS {
+        // Without a SYN (TCP_REPAIR): whatever came before has left without us.
+        (said.first, said.phase) = (segment.sequence.wrapping_sub(1), phase::READING);
     }
     if said.phase == phase::READING && read(skb, segment, said) {
         return true;
@@ -112,6 +116,8 @@ struct Segment {
     sequence: u32,
     /// A SYN that opens a connection.
     begins: bool,
+    /// Where it comes from.
+    source_port: u16,
     /// Where its bytes stand in the packet.
     at: u32,
     bytes: u32,
@@ -152,7 +158,24 @@ impl Segment {
         // SAFETY: the context of a cgroup skb hook.
         let bytes = unsafe { (*skb).len }.wrapping_sub(at);
         let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-        Some(Self { sequence, begins: tcp[13] & (SYN | ACK) == SYN, at, bytes, target })
+        let begins = tcp[13] & (SYN | ACK) == SYN;
+        let source_port = u16::from_be_bytes([tcp[0], tcp[1]]);
+        Some(Self { sequence, begins, source_port, at, bytes, target })
+    }
+}
+
+/// The address that the segment comes from.
+#[inline(always)]
+fn source(skb: *mut __sk_buff, segment: &Segment, to: &mut [u8; 16]) {
+    let to = to.as_mut_ptr();
+    // SAFETY: the context of a cgroup skb hook, and 16 bytes of a map value.
+    unsafe {
+        if segment.target.family == family::INET {
+            core::ptr::write_unaligned(to.cast(), address::mapped(0));
+            bpf_skb_load_bytes(skb.cast(), 12, to.add(12).cast(), 4);
+        } else {
+            bpf_skb_load_bytes(skb.cast(), 8, to.cast(), 16);
+        }
     }
 }
 
@@ -188,12 +211,12 @@ fn read(skb: *mut __sk_buff, mut segment: Segment, said: &mut Conversation) -> b
                     break;
                 }
             }
-            settle(&segment, said, work)
+            settle(skb, &segment, said, work)
         }
     } else {
         // What came between has left without us.
         let policy = rules::policy(&subject::noted(&said.subject));
-        tell(&segment, said, work, policy, Rule::NONE, Some(Finding::Unreadable))
+        tell(skb, &segment, said, work, policy, Rule::NONE, Some(Finding::Unreadable))
     };
     work::release(work);
     may
@@ -241,7 +264,7 @@ extern "C" fn byte(at: u64, feed: *mut Feed) -> u64 {
 
 /// What becomes of the connection, as far as that can be said yet: whether the segment may leave.
 #[inline(always)]
-fn settle(segment: &Segment, said: &mut Conversation, work: &mut Work) -> bool {
+fn settle(skb: *mut __sk_buff, segment: &Segment, said: &mut Conversation, work: &mut Work) -> bool {
     let label = subject::noted(&said.subject);
     let policy = rules::policy(&label);
     let mut rule = Rule::NONE;
@@ -271,7 +294,7 @@ fn settle(segment: &Segment, said: &mut Conversation, work: &mut Work) -> bool {
             finding = Some(Finding::Ech);
         }
     }
-    tell(segment, said, work, policy, rule, finding)
+    tell(skb, segment, said, work, policy, rule, finding)
 }
 
 /// The rule for the name, the most specific one as where an answer is read.
@@ -306,6 +329,7 @@ fn ruled(policy: &Policy, said: &Conversation, work: &mut Work) -> Rule {
 /// Settles the connection and tells it, where it is not simply as the role has it.
 #[inline(always)]
 fn tell(
+    skb: *mut __sk_buff,
     segment: &Segment,
     said: &mut Conversation,
     work: &mut Work,
@@ -337,7 +361,10 @@ fn tell(
     event.header.subject = said.subject;
     event.target = segment.target;
     event.judgement = Judgement::new(decision, id, Place::Packet, 0);
-    event.socket = said.socket;
+    // SAFETY: the context of a cgroup skb hook.
+    event.socket = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    source(skb, segment, &mut event.source);
+    event.source_port = segment.source_port;
     event.finding = finding as u8;
     event.protocol = said.reader.protocol as u8;
     event.ech = said.reader.ech as u8;

@@ -183,9 +183,7 @@ fn judge(
             // SAFETY: as above.
             let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
             let by_name = spoken::awaited(protocol, &hits, decision);
-            if by_name
-                && (sk.is_null() || !spoken::note(sk.cast(), label, subject::uid(), u32::from(port), 0))
-            {
+            if by_name && (sk.is_null() || !spoken::note(sk.cast(), label, subject::uid(), u32::from(port))) {
                 verdict::decide_unreadable(Some(policy))
             } else {
                 decision

@@ -140,7 +140,7 @@ fn judge(label: &Label, uid: u32, sk: Ptr, head: Option<u64>, address: Ptr, byte
                 flow::first_on(sk, hash_bytes(&address) ^ u64::from(target.port))
             };
             let (decision, by_name) = endpoint(outside, policy, sk, socket, meaning);
-            if by_name && !spoken::note(sk.cast_mut().cast(), label, uid, target.port, target.cookie) {
+            if by_name && !spoken::note(sk.cast_mut().cast(), label, uid, target.port) {
                 verdict::decide_unreadable(policy)
             } else {
                 decision

@@ -194,7 +194,8 @@ impl Machine {
 fn times(op: Op) -> u64 {
     match op {
         Op::Exec => 200,
-        Op::Connect => 2_000,
+        Op::Connect | Op::Hello => 2_000,
+        Op::Bulk => 5_000,
         Op::Open => 10_000,
         Op::Getpid => 50_000,
     }

@@ -1,4 +1,5 @@
-//! Another network namespace, as a container has one: its resolver is believed where the settings name it, and no other.
+//! Another network namespace, as a container has one: its resolver is believed where the settings name it, and no other;
+//! and what a forwarder in there, such as Docker's, is told by that resolver.
 
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use crate::{case::Outcome, guest::Shared};
 
 const RULES: &str = r#"
       - { to: "10.77.0.0/24:53", verdict: allow }
+      - { to: "127.0.0.11:53", verdict: allow }
       - { to: "*.erp.example.test:9", verdict: allow }
 "#;
 
@@ -45,6 +47,7 @@ fn in_container(shared: &Shared) -> Result<()> {
     let got = ask(&stage, "10.77.0.54", 2)?;
     ensure!(got == "refused", "by another server: {got}");
     ensure!(stage.counter("name_answers_unconfigured")? > unconfigured, "not counted");
+    forwarded(&stage, &ask)?;
     // What is known there is nothing on the host.
     let got = stage.bot("print(connect('10.77.1.1'))")?;
     ensure!(got == "refused", "on the host: {got}");
@@ -54,6 +57,42 @@ fn in_container(shared: &Shared) -> Result<()> {
     ensure!(told["dns"]["configured"] == false, "{told}");
     Ok(())
 }
+
+/// A resolver in the container's namespace that somebody outside of it has put there, and that asks in turn from there:
+/// what it is answered by one of the settings is known before it answers itself.
+fn forwarded(stage: &Stage, ask: &dyn Fn(&Stage, &str, u8) -> Result<String>) -> Result<()> {
+    for (upstream, last, refused) in [("10.77.0.53", 3, false), ("10.77.0.54", 4, true)] {
+        let mut forwarder = Command::new("ip")
+            .args(["netns", "exec", "agents", "python3", "-c", FORWARDER, upstream])
+            .stdout(std::process::Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(output) = forwarder.stdout.take() {
+            std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)?;
+        }
+        let got = ask(stage, "127.0.0.11", last);
+        forwarder.kill()?;
+        forwarder.wait()?;
+        let got = got?;
+        ensure!((got == "refused") == refused, "by a forwarder that asks {upstream}: {got}");
+    }
+    Ok(())
+}
+
+const FORWARDER: &str = r#"
+import socket, sys
+here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+here.bind(('127.0.0.11', 53))
+print('listening', flush=True)
+while True:
+    asked, who = here.recvfrom(2048)
+    there = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    there.settimeout(2)
+    there.connect((sys.argv[1], 53))
+    there.send(asked)
+    try: here.sendto(there.recv(2048), who)
+    except OSError: pass
+"#;
 
 fn ip<'a>(words: impl Iterator<Item = &'a str>) -> Result<()> {
     let words: Vec<&str> = words.collect();

@@ -1,8 +1,16 @@
 //! What a connection says first, compared with the names that the role allows: the segment that says another one never
 //! leaves.
 
+mod clients;
+mod heard;
+mod ways;
+
 use anyhow::{Result, ensure};
 
+pub use self::{
+    clients::{by_node, clients},
+    ways::{every, passed},
+};
 use super::Stage;
 use crate::{case::Outcome, guest::Shared};
 
@@ -14,10 +22,10 @@ const RULES: &str = r#"
 /// A server that echoes what comes, a ClientHello by hand, and what becomes of some bytes on a connection by name.
 const SAY: &str = r#"
 import threading
-def serve(port=443):
+def serve(port=443, at='0.0.0.0'):
     s = socket.socket()
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(('0.0.0.0', port)); s.listen(64)
+    s.bind((at, port)); s.listen(64)
     def echo(c):
         try:
             while True:
@@ -63,8 +71,9 @@ def say(to, parts, port=443, wait=1.0):
 "#;
 
 /// Serves in a process of nobody's.
-fn serve() -> Result<std::process::Child> {
-    let program = format!("{}\n{SAY}\nserve()\nprint('ready', flush=True)\ntime.sleep(600)", super::CLIENT);
+fn serve(at: &str) -> Result<std::process::Child> {
+    let program =
+        format!("{}\n{SAY}\nserve({at})\nprint('ready', flush=True)\ntime.sleep(600)", super::CLIENT);
     let mut server = std::process::Command::new("python3")
         .args(["-c", &program])
         .stdout(std::process::Stdio::piped())
@@ -79,8 +88,18 @@ fn serve() -> Result<std::process::Child> {
 
 /// With a role and a server of nobody's that echoes.
 fn with_server(shared: &Shared, rules: &str, then: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Outcome> {
+    with_server_at(shared, rules, "", then)
+}
+
+/// The same, not at port 443 of every address.
+fn with_server_at(
+    shared: &Shared,
+    rules: &str,
+    at: &str,
+    then: impl FnOnce(&mut Stage) -> Result<()>,
+) -> Result<Outcome> {
     let mut stage = Stage::with(shared, false, rules)?;
-    let mut server = serve()?;
+    let mut server = serve(at)?;
     let held = then(&mut stage);
     server.kill()?;
     server.wait()?;
@@ -107,6 +126,38 @@ pub fn fronting(shared: &mut Shared) -> Result<Outcome> {
         );
         ensure!(stage.counter("spoken_met")? >= 1 && stage.counter("spoken_unmet")? == 1, "counters");
         ensure!(stage.counter("spoken_segments_dropped")? >= 1, "nothing was dropped");
+        // Over UDP nothing is read, and that is told.
+        stage.bot("s = asker()\ns.connect(('a-127-70-0-1.erp.example.test', 443))\ns.send(b'QUIC')")?;
+        for (protocol, unread) in [("udp", true), ("tcp", false)] {
+            let event = stage.daemon.wait(from, protocol, |e| {
+                let network = &e["network"];
+                let there = network["address"] == "127.70.0.1" && network["port"] == 443;
+                e["kind"] == "net_connect" && there && network["protocol"] == protocol
+            })?;
+            ensure!(event["verdict"] == "allow" && (event["network"]["unread"] == true) == unread, "{event}");
+        }
+        Ok(())
+    })
+}
+
+/// A connection by name to the port of resolvers is one like any other; a question there is neither TLS nor HTTP.
+pub fn to_port_53(shared: &mut Shared) -> Result<Outcome> {
+    let rules =
+        format!("{RULES}      - {{ to: \"*.dns.example.test:53\", protocol: tcp, verdict: allow }}\n");
+    with_server_at(shared, &rules, "53, '127.76.0.1'", |stage| {
+        let from = stage.daemon.seen.len();
+        let got = stage.bot(&format!(
+            "{SAY}\nname = 'd-127-76-0-1.dns.example.test'\nasks = question('a.test')\nasks = struct.pack('>H', \
+             len(asks)) + asks\nprint(*[say(name, what, port=53) for what in (hello('b.dns.example.test'), \
+             hello('evil.test'), asks)])"
+        ))?;
+        ensure!(got == "all 0 all", "an allowed name, another one and a question: {got}");
+        for (finding, verdict) in [("mismatch", "deny"), ("other", "allow")] {
+            let event = stage
+                .daemon
+                .wait(from, finding, |e| e["kind"] == "spoken" && e["spoken"]["finding"] == finding)?;
+            ensure!(event["verdict"] == verdict && event["network"]["port"] == 53, "{event}");
+        }
         Ok(())
     })
 }

@@ -38,11 +38,12 @@ const SHORT: Way = Way {
     keeps: false,
 };
 
-pub const WAYS: [Way; 7] = [
+pub const WAYS: [Way; 8] = [
     Way { name: "dnsmasq at 127.0.0.1", long: true, ..SHORT },
     Way { name: "dnsmasq at ::1", server: "::1", quick: false, ..SHORT },
     Way { name: "dnsmasq over a wire", server: RESOLVER[0], quick: false, ..SHORT },
     Way { name: "dnsmasq over a wire, IPv6", server: RESOLVER[1], ..SHORT },
+    Way { name: "unbound at 127.0.0.56", server: UNBOUND, ..SHORT },
     Way { name: "systemd-resolved's stub", server: "127.0.0.53", long: true, ..SHORT },
     // Who asks by the C library sends nothing, who asks by himself is at the stub.
     Way {
@@ -56,6 +57,8 @@ pub const WAYS: [Way; 7] = [
     Way { name: "nscd, dnsmasq", nscd: true, ..SHORT },
 ];
 
+const UNBOUND: &str = "127.0.0.56";
+const UNBOUND_FILE: &str = "/run/names-unbound.conf";
 const RESOLVED: &str = "/lib/systemd/systemd-resolved";
 const RESOLVED_FILES: &str = "/run/systemd/resolve";
 const RESOLVED_SETTINGS: &str = "/etc/systemd/resolved.conf.d/names.conf";
@@ -75,6 +78,8 @@ impl Resolvers {
         all.run(dnsmasq(&mut Command::new("dnsmasq"), ["127.0.0.1", "::1"]), "127.0.0.1:53")?;
         let over_there = &mut Far::command(&["dnsmasq"]);
         all.run(dnsmasq(over_there, RESOLVER), &format!("{}:53", RESOLVER[0]))?;
+        fs::write(UNBOUND_FILE, unbound())?;
+        all.run(Command::new("unbound").args(["-d", "-p", "-c", UNBOUND_FILE]), &format!("{UNBOUND}:53"))?;
         fs::create_dir_all("/etc/systemd/resolved.conf.d")?;
         fs::write(
             RESOLVED_SETTINGS,
@@ -128,6 +133,7 @@ impl Drop for Resolvers {
         // Its servers would go on to count as the host's.
         drop(fs::remove_dir_all(RESOLVED_FILES));
         drop(fs::remove_file(RESOLVED_SETTINGS));
+        drop(fs::remove_file(UNBOUND_FILE));
         drop(fs::write(NSSWITCH, &self.nsswitch));
         drop(fs::remove_file("/etc/resolv.conf"));
     }
@@ -138,6 +144,16 @@ fn dnsmasq<'a>(command: &'a mut Command, listen: [&str; 2]) -> &'a mut Command {
     command.args(["--no-resolv", "--no-hosts", "--bind-interfaces"]);
     command.args(listen.map(|address| format!("--listen-address={address}")));
     command.args(AUTHORITY.map(|address| format!("--server={address}")))
+}
+
+/// Without DNSSEC, which the tests' server does not have; by itself it knows that there is nothing below `test`.
+fn unbound() -> String {
+    let [v4, v6] = AUTHORITY;
+    format!(
+        "server:\n interface: {UNBOUND}\n username: \"\"\n chroot: \"\"\n directory: \"/\"\n use-syslog: no\n \
+         module-config: iterator\n local-zone: \"test.\" nodefault\nforward-zone:\n name: \".\"\n \
+         forward-addr: {v4}\n forward-addr: {v6}\n"
+    )
 }
 
 fn wait(who: &str, at: &str) -> Result<()> {
