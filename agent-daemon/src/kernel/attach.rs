@@ -134,13 +134,6 @@ struct Names {
 }
 
 impl Names {
-    fn of(mode: KernelMode) -> Self {
-        match mode {
-            KernelMode::Lsm => Self { follow: [&[STAGES], FOLLOW].concat(), refuse: LSM },
-            KernelMode::Cgroup => Self { follow: FOLLOW.to_vec(), refuse: CGROUP },
-        }
-    }
-
     fn all(&self) -> impl Iterator<Item = &'static str> {
         self.follow.iter().chain(self.refuse).copied()
     }
@@ -216,7 +209,10 @@ fn prepare_as(
         .context("read the mount namespace in which paths identify agents")?
         .ino() as u32;
     let given = Given { layout: Layout::of(&btf)?, mode, mnt_ns, scope };
-    let names = Names::of(mode);
+    let names = match mode {
+        KernelMode::Lsm => Names { follow: [&[STAGES], FOLLOW].concat(), refuse: LSM },
+        KernelMode::Cgroup => Names { follow: FOLLOW.to_vec(), refuse: CGROUP },
+    };
     let (pins, unpinned) = match pin_dir {
         None => (None, "pin_dir is off".to_string()),
         Some(directory) => match Pins::open(directory, given.contract(), given.build(options.anew)) {
@@ -301,7 +297,6 @@ impl Given {
                     ("SCOPE_ID", &id),
                 ],
                 max_entries: vec![("TASKS", tasks_max(self.mode)), ("SEEDS", seeds_max())],
-                programs: Names::of(self.mode).all().chain(NAMES.iter().copied()).collect(),
                 pinned: pins.map(|pins| (pins, MAPS)),
             },
         )
@@ -321,7 +316,7 @@ impl Programs {
 
     /// Loads what follows, or what refuses.
     fn load(&mut self, follow: bool) -> Result<()> {
-        let Some((object, btf)) = &self.unloaded else { return Ok(()) };
+        let Some((object, btf)) = &mut self.unloaded else { return Ok(()) };
         let names = if follow { &self.names.follow } else { self.names.refuse };
         for name in names {
             let program = object.load(name, Some(btf)).with_context(|| format!("load {name}"))?;

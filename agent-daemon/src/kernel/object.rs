@@ -34,8 +34,6 @@ pub struct Changes<'a> {
     pub globals: Vec<(&'static str, &'a [u8])>,
     /// Entries of maps by name.
     pub max_entries: Vec<(&'static str, u32)>,
-    /// Programs that may be loaded.
-    pub programs: Vec<&'static str>,
     /// Maps that are pinned, and taken from their pins where there are any.
     pub pinned: Option<(&'a Pins, &'static [&'static str])>,
 }
@@ -43,6 +41,10 @@ pub struct Changes<'a> {
 /// The object, whose maps are made when they are first wanted: those that one program alone reads take nobody else's time.
 pub struct Object {
     parsed: Parsed,
+    /// Sections that hold instructions.
+    text: HashSet<usize>,
+    /// Programs whose functions stand behind them.
+    linked: HashSet<String>,
     btf: OwnedFd,
     /// In programs' instructions each stands by its place here until they are loaded.
     maps: Vec<LazyMap>,
@@ -66,8 +68,6 @@ pub struct Program {
 impl Object {
     pub fn open(bytes: &[u8], changes: &Changes<'_>) -> Result<Self> {
         let mut parsed = Parsed::parse(bytes).context("parse the kernel object")?;
-        // Of a mode that is not in force: instructions that nobody loads need not be put together.
-        parsed.programs.retain(|name, _| changes.programs.contains(&name.as_str()));
         let globals = changes.globals.iter().map(|(name, value)| (*name, (*value, true)));
         parsed.patch_map_data(globals.collect())?;
         // Kernels that have what we need besides (6.1) have all of it.
@@ -91,9 +91,21 @@ impl Object {
             places.map(|(at, map)| (map.name.as_str(), at as RawFd, &map.definition)),
             &text,
         )?;
-        parsed.relocate_calls(&text)?;
         debug!("the kernel object is read");
-        Ok(Self { parsed, btf, maps })
+        Ok(Self { parsed, text, linked: HashSet::new(), btf, maps })
+    }
+
+    /// Puts the functions that a program calls behind it, once, and when it is loaded: most programs are not what the
+    /// first exec waits for, or are never loaded.
+    fn link(&mut self, name: &str) -> Result<()> {
+        if !self.linked.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let (this, others): (Vec<_>, _) = self.parsed.programs.drain().partition(|(other, _)| other == name);
+        self.parsed.programs.extend(this);
+        let linked = self.parsed.relocate_calls(&self.text);
+        self.parsed.programs.extend(others);
+        Ok(linked?)
     }
 
     /// A map, whose descriptor the programs need no longer than until they are loaded.
@@ -106,7 +118,8 @@ impl Object {
     }
 
     /// Loads one program; `kernel` is asked where a hook's number comes from the kernel's types.
-    pub fn load(&self, name: &str, kernel: Option<&Btf>) -> Result<Program> {
+    pub fn load(&mut self, name: &str, kernel: Option<&Btf>) -> Result<Program> {
+        self.link(name)?;
         let types = || kernel.context("the kernel's types are not at hand");
         let program = self.parsed.programs.get(name).context("not in the kernel object")?;
         let (kind, attach_type, attach_btf_id) = match &program.section {

@@ -21,13 +21,13 @@ impl Programs {
         }
         let root = File::open(&self.root).with_context(|| format!("open {}", self.root.display()))?;
         // What was loaded at the start is let go once all is attached; the maps are found by their pins.
-        let opened = match (&self.unloaded, &self.unpinned_object) {
+        let mut opened = match (&self.unloaded, &self.unpinned_object) {
             (None, None) => Some(self.given.open(self.pins.as_ref())?),
             _ => None,
         };
         for name in NAMES.iter().filter(|name| !self.learns_by(name)).copied().collect::<Vec<_>>() {
-            let at_start = self.unloaded.as_ref().map(|(object, _)| object);
-            let object = at_start.or(self.unpinned_object.as_ref()).or(opened.as_ref());
+            let at_start = self.unloaded.as_mut().map(|(object, _)| object);
+            let object = at_start.or(self.unpinned_object.as_mut()).or(opened.as_mut());
             let object = object.context("the kernel object is not there")?;
             let mut program = object.load(name, None).with_context(|| format!("load {name}"))?;
             program.attach(root.as_fd()).with_context(|| format!("attach {name}"))?;
