@@ -1,0 +1,20 @@
+//! Baselines: what a role usually does, and what differs from it.
+//!
+//! An event becomes an [`observation::Observation`], that in its [`context`] becomes [`behaviour::Behaviour`]s, and those
+//! are learned into a role's [`learn::Model`]. No clock and no files, except in the store.
+
+pub mod behaviour;
+pub mod content;
+pub mod context;
+pub mod evidence;
+pub mod learn;
+pub mod maturity;
+pub mod observation;
+pub mod support;
+
+pub use self::{
+    behaviour::Behaviour,
+    learn::{Baselines, Bounds, Model},
+    observation::Observation,
+    support::Support,
+};

@@ -1,0 +1,143 @@
+//! From one observation to behaviours: which image executed which, how deep and how broad, and how fast, per instance.
+
+mod live;
+
+use std::collections::{BTreeMap, HashMap};
+
+use self::live::Live;
+use super::{
+    behaviour::{Behaviour, Endpoint, Program, path},
+    observation::{Act, Observation},
+};
+use crate::event::{Name, word::InstanceId};
+
+/// Which instance: its boot and its id.
+pub type Key = (Name, InstanceId);
+
+/// What is known of instances that run; the same observations in the same order give the same behaviours.
+#[derive(Debug, Default)]
+pub struct Context {
+    live: BTreeMap<Key, Live>,
+    /// Keys of those that changed or ended since the store was last written.
+    changed: std::collections::BTreeSet<Key>,
+    /// Generalised paths, so that each is made once: no more than a memory of what [`path::generalise`] says.
+    paths: HashMap<Name, Name>,
+    /// Instances that had to give way to others before they ended.
+    pub evicted: u64,
+}
+
+impl Context {
+    /// What an instance did with this; nothing for what is no instance's.
+    pub fn behaviours(&mut self, seen: &Observation) -> Vec<Behaviour> {
+        let Some(instance) = seen.instance else { return Vec::new() };
+        let key = (seen.boot.clone(), instance);
+        if seen.act == Act::End {
+            self.live.remove(&key);
+            self.changed.insert(key);
+            return Vec::new();
+        }
+        let program = self.program(seen);
+        if !self.live.contains_key(&key) {
+            self.make_room();
+        }
+        let live = self.live.entry(key.clone()).or_default();
+        let mut found = Vec::new();
+        let changed = match &seen.act {
+            Act::Exec { begins, .. } => {
+                let by = live.exec(seen, *begins, &program, &mut found);
+                found.push(Behaviour::Exec { by, child: program });
+                true
+            }
+            Act::Endpoint { address, port, protocol, name } => {
+                let to = Endpoint::reached(*address, *port, protocol.clone(), name.clone());
+                let text = to.to_string();
+                let by = live.image(seen, &program);
+                live.endpoint(seen.time, &text, &mut found);
+                found.push(Behaviour::Connect { by, to });
+                true
+            }
+            Act::Unix(path) => {
+                let by = live.image(seen, &program);
+                found.push(Behaviour::Unix { by, path: path::generalise(path) });
+                true
+            }
+            Act::Ask(name) => {
+                let by = live.image(seen, &program);
+                found.push(Behaviour::Name { by, name: path::escaped(name).into() });
+                true
+            }
+            Act::Socket(what) => {
+                let by = live.image(seen, &program);
+                found.push(Behaviour::Socket { by, what: path::escaped(what).into() });
+                true
+            }
+            Act::End | Act::Lost(_) | Act::Other => false,
+        };
+        if changed {
+            if let Some(uid) = seen.uid.filter(|uid| live.user(*uid)) {
+                found.push(Behaviour::User(uid));
+            }
+            self.changed.insert(key);
+        }
+        found
+    }
+
+    fn program(&mut self, seen: &Observation) -> Program {
+        match &seen.exe {
+            None => Program::Unknown,
+            Some(exe) => Program::File {
+                exe: self.path(exe),
+                script: seen.script.as_ref().map(|script| self.path(script)),
+            },
+        }
+    }
+
+    fn path(&mut self, path: &Name) -> Name {
+        if let Some(known) = self.paths.get(path) {
+            return known.clone();
+        }
+        if self.paths.len() >= PATHS_MAX {
+            self.paths.clear();
+        }
+        let general = path::generalise(path);
+        self.paths.insert(path.clone(), general.clone());
+        general
+    }
+
+    /// At the bound the instance with the lowest key goes, of whichever boot: what still acts comes back at once.
+    fn make_room(&mut self) {
+        if self.live.len() >= INSTANCES_MAX
+            && let Some((key, _)) = self.live.pop_first()
+        {
+            self.changed.insert(key);
+            self.evicted += 1;
+        }
+    }
+
+    /// What changed since this was last asked: the state as text, or `None` where the instance has gone.
+    pub fn take_changed(&mut self) -> Vec<(Key, Option<String>)> {
+        let text = |live: &Live| serde_json::to_string(live).expect("numbers and texts are always JSON");
+        std::mem::take(&mut self.changed)
+            .into_iter()
+            .map(|key| {
+                let state = self.live.get(&key).map(text);
+                (key, state)
+            })
+            .collect()
+    }
+
+    /// Puts an instance back as [`Context::take_changed`] gave it.
+    pub fn put(&mut self, key: Key, state: &str) -> Result<(), String> {
+        let live = serde_json::from_str(state).map_err(|error| error.to_string())?;
+        self.live.insert(key, live);
+        Ok(())
+    }
+}
+
+/// Instances that run at a time: as many as the kernel side follows.
+pub const INSTANCES_MAX: usize = 16_384;
+/// Paths whose general form is remembered.
+const PATHS_MAX: usize = 16_384;
+
+#[cfg(test)]
+mod tests;
