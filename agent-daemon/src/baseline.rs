@@ -3,13 +3,16 @@
 //! An event becomes an [`observation::Observation`], that in its [`context`] becomes [`behaviour::Behaviour`]s, and those
 //! are learned into a role's [`learn::Model`]. No clock and no files, except in the store.
 
+pub mod alert;
 pub mod behaviour;
+pub mod compare;
 pub mod content;
 pub mod context;
 pub mod evidence;
 pub mod learn;
 pub mod maturity;
 pub mod observation;
+pub mod severity;
 pub mod support;
 
 pub use self::{
