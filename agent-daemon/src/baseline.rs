@@ -8,11 +8,15 @@ pub mod behaviour;
 pub mod compare;
 pub mod content;
 pub mod context;
+pub mod diff;
+pub mod document;
 pub mod evidence;
 pub mod learn;
 pub mod maturity;
 pub mod observation;
+pub mod replay;
 pub mod severity;
+pub mod store;
 pub mod support;
 
 pub use self::{

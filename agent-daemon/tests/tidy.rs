@@ -55,7 +55,11 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
     // What a baseline learns and finds depends on events alone.
     ("tokio", "agent-daemon/src/baseline", &[]),
     ("now", "agent-daemon/src/baseline", &[]),
-    ("fs", "agent-daemon/src/baseline", &["agent-daemon/src/baseline/store.rs"]),
+    (
+        "fs",
+        "agent-daemon/src/baseline",
+        &["agent-daemon/src/baseline/store.rs", "agent-daemon/src/baseline/store/"],
+    ),
     (
         "rusqlite",
         "agent-daemon/src/",

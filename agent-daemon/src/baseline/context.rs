@@ -2,7 +2,7 @@
 
 mod live;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::live::Live;
 use super::{
@@ -19,7 +19,7 @@ pub type Key = (Name, InstanceId);
 pub struct Context {
     live: BTreeMap<Key, Live>,
     /// Keys of those that changed or ended since the store was last written.
-    changed: std::collections::BTreeSet<Key>,
+    changed: BTreeSet<Key>,
     /// Generalised paths, so that each is made once: no more than a memory of what [`path::generalise`] says.
     paths: HashMap<Name, Name>,
     /// Instances that had to give way to others before they ended.
@@ -37,6 +37,10 @@ impl Context {
             return Vec::new();
         }
         let program = self.program(seen);
+        if seen.refused {
+            // It did not happen: it makes nothing deeper or faster, and is compared as the attempt that it was.
+            return single(seen, program).into_iter().collect();
+        }
         if !self.live.contains_key(&key) {
             self.make_room();
         }
@@ -48,27 +52,12 @@ impl Context {
                 found.push(Behaviour::Exec { by, child: program });
                 true
             }
-            Act::Endpoint { address, port, protocol, name } => {
-                let to = Endpoint::reached(*address, *port, protocol.clone(), name.clone());
-                let text = to.to_string();
-                let by = live.image(seen, &program);
-                live.endpoint(seen.time, &text, &mut found);
-                found.push(Behaviour::Connect { by, to });
-                true
-            }
-            Act::Unix(path) => {
-                let by = live.image(seen, &program);
-                found.push(Behaviour::Unix { by, path: path::generalise(path) });
-                true
-            }
-            Act::Ask(name) => {
-                let by = live.image(seen, &program);
-                found.push(Behaviour::Name { by, name: path::escaped(name).into() });
-                true
-            }
-            Act::Socket(what) => {
-                let by = live.image(seen, &program);
-                found.push(Behaviour::Socket { by, what: path::escaped(what).into() });
+            Act::Endpoint { .. } | Act::Unix(_) | Act::Ask(_) | Act::Socket(_) => {
+                let done = single(seen, live.image(seen, &program));
+                if let Some(Behaviour::Connect { to, .. }) = &done {
+                    live.endpoint(seen.time, &to.to_string(), &mut found);
+                }
+                found.extend(done);
                 true
             }
             Act::End | Act::Lost(_) | Act::Other => false,
@@ -114,24 +103,36 @@ impl Context {
         }
     }
 
-    /// What changed since this was last asked: the state as text, or `None` where the instance has gone.
-    pub fn take_changed(&mut self) -> Vec<(Key, Option<String>)> {
+    /// What changed since [`Context::settle`]: the state as text, or `None` where the instance has gone.
+    pub fn changed(&self) -> impl Iterator<Item = (&Key, Option<String>)> {
         let text = |live: &Live| serde_json::to_string(live).expect("numbers and texts are always JSON");
-        std::mem::take(&mut self.changed)
-            .into_iter()
-            .map(|key| {
-                let state = self.live.get(&key).map(text);
-                (key, state)
-            })
-            .collect()
+        self.changed.iter().map(move |key| (key, self.live.get(key).map(text)))
     }
 
-    /// Puts an instance back as [`Context::take_changed`] gave it.
+    /// What there is, is stored.
+    pub fn settle(&mut self) {
+        self.changed.clear();
+    }
+
+    /// Puts an instance back as [`Context::changed`] gave it.
     pub fn put(&mut self, key: Key, state: &str) -> Result<(), String> {
         let live = serde_json::from_str(state).map_err(|error| error.to_string())?;
         self.live.insert(key, live);
         Ok(())
     }
+}
+
+/// The act by itself; an exec is not, for it has a parent.
+fn single(seen: &Observation, by: Program) -> Option<Behaviour> {
+    Some(match &seen.act {
+        Act::Endpoint { address, port, protocol, name } => {
+            Behaviour::Connect { by, to: Endpoint::reached(*address, *port, protocol.clone(), name.clone()) }
+        }
+        Act::Unix(path) => Behaviour::Unix { by, path: path::generalise(path) },
+        Act::Ask(name) => Behaviour::Name { by, name: path::escaped(name).into() },
+        Act::Socket(what) => Behaviour::Socket { by, what: path::escaped(what).into() },
+        Act::Exec { .. } | Act::End | Act::Lost(_) | Act::Other => return None,
+    })
 }
 
 /// Instances that run at a time: as many as the kernel side follows.

@@ -62,6 +62,10 @@ pub struct Model {
     groups: Groups,
     /// What the store must delete.
     removed: Vec<Behaviour>,
+    /// The tally as it is stored: every act is counted in it.
+    settled: Tally,
+    /// Changed otherwise than by an act.
+    touched: bool,
 }
 
 /// One boot of one host.
@@ -326,20 +330,34 @@ impl Model {
         self.contents.insert(exe, contents);
     }
 
-    /// Behaviours that have gone since this was last asked.
-    pub fn take_removed(&mut self) -> Vec<Behaviour> {
-        std::mem::take(&mut self.removed)
+    /// Whether anything changed since [`Model::settle`].
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.touched || self.tally != self.settled
     }
 
-    /// Behaviours that changed since this was last asked.
-    pub fn take_changed(&mut self) -> impl Iterator<Item = (&Behaviour, &Evidence)> {
-        self.behaviours.iter_mut().filter_map(|(behaviour, evidence)| {
-            std::mem::take(&mut evidence.changed).then_some((behaviour, &*evidence))
-        })
+    /// Behaviours that have gone since then.
+    #[must_use]
+    pub fn removed(&self) -> &[Behaviour] {
+        &self.removed
+    }
+
+    /// Behaviours that changed since then.
+    pub fn changed(&self) -> impl Iterator<Item = (&Behaviour, &Evidence)> {
+        self.behaviours.iter().filter(|(_, evidence)| evidence.changed)
+    }
+
+    /// What there is, is stored.
+    pub fn settle(&mut self) {
+        self.settled = self.tally.clone();
+        self.removed.clear();
+        self.touched = false;
+        self.behaviours.values_mut().for_each(|evidence| evidence.changed = false);
     }
 
     /// Takes in what another baseline of the role knows; see [`Evidence::merge`].
     pub fn merge(&mut self, other: &Self, bounds: &Bounds) {
+        self.touched = true;
         let sources: Vec<Option<u32>> =
             other.sources.iter().map(|source| self.source(&source.host, &source.boot)).collect();
         let at = |source: u32| sources.get(source as usize).copied().flatten().unwrap_or(u32::MAX);

@@ -72,6 +72,17 @@ fn a_session_is_who_executed_what_and_who_reached_what() {
 }
 
 #[test]
+fn a_refused_act_is_itself_and_makes_no_size() {
+    let mut context = Context::default();
+    for n in 0..20 {
+        let refused = Observation { refused: true, ..connect(5, 1, &format!("192.0.2.{n}")) };
+        assert_eq!(texts(&mut context, &refused), [format!("connect /usr/bin/node -> 192.0.2.{n}:443/tcp")]);
+    }
+    let allowed = texts(&mut context, &connect(5, 1, "192.0.2.1"));
+    assert_eq!(allowed, ["connect /usr/bin/node -> 192.0.2.1:443/tcp", "user 1000"]);
+}
+
+#[test]
 fn sizes_are_told_once_per_power_of_two_and_a_clock_set_back_makes_no_rate() {
     let mut context = Context::default();
     let all: Vec<String> = (0..20_u64)
@@ -104,8 +115,8 @@ fn put_away_and_back_it_goes_on_as_if_nothing_had_been() {
     for (at, seen) in events.iter().enumerate() {
         got.push(context.behaviours(seen));
         if at % 13 == 0 {
-            for (key, state) in context.take_changed() {
-                kept.insert(key, state.unwrap());
+            for (key, state) in context.changed() {
+                kept.insert(key.clone(), state.unwrap());
             }
             context = Context::default();
             for (key, state) in &kept {
@@ -115,5 +126,7 @@ fn put_away_and_back_it_goes_on_as_if_nothing_had_been() {
     }
     assert!(got == expected);
     context.behaviours(&seen(0, 1, "/x", Act::End));
-    assert_eq!(context.take_changed().pop().unwrap().1, None);
+    assert_eq!(context.changed().last().unwrap().1, None);
+    context.settle();
+    assert_eq!(context.changed().count(), 0);
 }

@@ -40,6 +40,7 @@ impl Model {
     /// Forgets it.
     pub fn forget(&mut self, what: &Forget) -> Forgotten {
         let mut done = Forgotten::default();
+        self.touched = true;
         let sources = std::mem::take(&mut self.sources);
         let host_matches = |by: &By| {
             let host = sources.get(by.source as usize).map(|source| &*source.host);

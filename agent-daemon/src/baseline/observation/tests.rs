@@ -32,7 +32,7 @@ fn an_event_and_its_line_give_the_same_observation_whatever_its_kind() {
 
 #[test]
 fn what_is_no_event_says_so_and_a_newer_kind_is_told_apart() {
-    for foreign in ["", "{", "[]", "{\"time\":\"now\"}", "plain text", "{\"seq\":1}"] {
+    for foreign in ["", "{", "[]", "{\"time\":\"noon\"}", "plain text", "{\"seq\":1}"] {
         assert!(matches!(read(foreign.as_bytes()), Err(Fault::Foreign(_))), "{foreign}");
     }
     let newer = SESSION.lines().next().unwrap().replace("cgroup_created", "mind_read");
