@@ -140,7 +140,7 @@ impl Model {
         }
         let time = seen.time;
         self.tally.observed += 1;
-        self.tally.first = if self.tally.observed == 1 { time } else { self.tally.first.min(time) };
+        self.tally.first = if self.tally.first == Time(0) { time } else { self.tally.first.min(time) };
         self.tally.last = self.tally.last.max(time);
         let Some(source) = self.source(&seen.host, &seen.boot) else {
             self.tally.unknown_sources += 1;
@@ -396,7 +396,7 @@ impl Model {
             }
         }
         let (mine, theirs) = (&mut self.tally, &other.tally);
-        mine.first = if mine.observed == 0 { theirs.first } else { mine.first.min(theirs.first) };
+        mine.first = if mine.first == Time(0) { theirs.first } else { mine.first.min(theirs.first) };
         mine.last = mine.last.max(theirs.last);
         mine.observed = mine.observed.max(theirs.observed);
     }

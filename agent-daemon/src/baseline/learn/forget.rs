@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Model;
+use super::{Model, Stay};
 use crate::{
     baseline::{
         behaviour::Behaviour,
@@ -74,16 +74,36 @@ impl Model {
             }
             self.contents.retain(|_, contents| !contents.is_empty());
             let before = self.roster.len();
-            let (since, until) = (u64::from(days.0), u64::from(days.1));
-            self.roster.retain(|by, stay| {
-                let inside = since <= stay.first.0 / DAY_NS && stay.last.0 / DAY_NS <= until;
-                !(of_whom(by) && inside)
-            });
+            self.roster.retain(|by, stay| !of_whom(by) || cut(stay, days));
             done.instances = before - self.roster.len();
         }
         self.sources = sources;
+        self.recount();
         done
     }
+
+    /// Times of what is left.
+    fn recount(&mut self) {
+        let tally = &mut self.tally;
+        tally.first = self.roster.values().map(|stay| stay.first).min().unwrap_or_default();
+        tally.last = self.roster.values().map(|stay| stay.last).max().unwrap_or_default();
+        let firsts = self.behaviours.values().map(|evidence| evidence.first);
+        tally.last_novelty = firsts.max().unwrap_or_default();
+    }
+}
+
+/// Cuts the days off a stay; whether anything of it is left.
+fn cut(stay: &mut Stay, (since, until): (u32, u32)) -> bool {
+    let (first, last) = (day(stay.first), day(stay.last));
+    let begins_inside = since <= first && first <= until;
+    let ends_inside = since <= last && last <= until;
+    if begins_inside && !ends_inside {
+        stay.first = Time((u64::from(until) + 1) * DAY_NS);
+    }
+    if ends_inside && !begins_inside {
+        stay.last = Time(u64::from(since) * DAY_NS - 1);
+    }
+    !(begins_inside && ends_inside)
 }
 
 /// Whether a text has this form.
