@@ -1,15 +1,16 @@
 //! What is known of a role: its behaviours with their evidence, within bounds, and what the bounds left out.
 
+mod alone;
 mod fold;
 mod forget;
 mod group;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::forget::{Forget, Forgotten};
-use self::group::Groups;
+use self::{alone::Alone, group::Groups};
 use super::{
     behaviour::Behaviour,
     content::Content,
@@ -60,6 +61,7 @@ pub struct Model {
     pub roster: BTreeMap<By, Stay>,
     pub tally: Tally,
     groups: Groups,
+    alone: Alone,
     /// What the store must delete.
     removed: Vec<Behaviour>,
     /// The tally as it is stored: every act is counted in it.
@@ -186,30 +188,40 @@ impl Model {
 
     fn show(&mut self, behaviour: &Behaviour, time: Time, by: By, bounds: &Bounds) {
         if let Some(evidence) = self.behaviours.get_mut(behaviour) {
-            evidence.add(time, by);
+            tracked(&mut self.alone, evidence, |evidence| evidence.add(time, by));
             return;
         }
-        let stands_for = fold::folds(behaviour).into_iter().find(|wide| self.behaviours.contains_key(wide));
-        if let Some(evidence) = stands_for.and_then(|wide| self.behaviours.get_mut(&wide)) {
-            evidence.add(time, by);
-            return;
-        }
-        if !self.room(behaviour, bounds) {
+        if self.stands_for(behaviour).is_none() && !self.room(behaviour, by, bounds) {
             self.tally.left_out += 1;
             return;
         }
         // Making room may have made one that stands for it.
-        let place = fold::folds(behaviour).into_iter().find(|wide| self.behaviours.contains_key(wide));
-        let place = place.unwrap_or_else(|| behaviour.clone());
+        let place = self.stands_for(behaviour).unwrap_or_else(|| behaviour.clone());
         if !self.behaviours.contains_key(&place) {
-            self.groups.added(&place);
             self.tally.last_novelty = self.tally.last_novelty.max(time);
         }
-        self.behaviours.entry(place).or_default().add(time, by);
+        self.at(place, |evidence| evidence.add(time, by));
     }
 
-    /// Whether there is room for one more like it; at the bound of its program's sort, neighbours are folded first.
-    fn room(&mut self, behaviour: &Behaviour, bounds: &Bounds) -> bool {
+    fn stands_for(&self, behaviour: &Behaviour) -> Option<Behaviour> {
+        fold::folds(behaviour).into_iter().find(|wide| self.behaviours.contains_key(wide))
+    }
+
+    /// Changes the evidence of a behaviour, which begins here if there is none.
+    fn at(&mut self, place: Behaviour, change: impl FnOnce(&mut Evidence)) {
+        let evidence = match self.behaviours.entry(place) {
+            Entry::Vacant(entry) => {
+                self.groups.added(entry.key());
+                entry.insert(Evidence::default())
+            }
+            Entry::Occupied(entry) => entry.into_mut(),
+        };
+        tracked(&mut self.alone, evidence, change);
+    }
+
+    /// Whether there is room for one more like it. At the bound of its program's sort, neighbours are folded first; where
+    /// that does not help, one gives way that an instance with more of its own alone has shown.
+    fn room(&mut self, behaviour: &Behaviour, by: By, bounds: &Bounds) -> bool {
         if self.groups.len_of(behaviour) >= bounds.of_program && !self.groups.is_stuck(behaviour) {
             let folded = self.fold(behaviour);
             self.tally.folded += folded;
@@ -217,7 +229,19 @@ impl Model {
                 self.groups.stick(behaviour);
             }
         }
-        self.groups.len_of(behaviour) < bounds.of_program && self.behaviours.len() < bounds.of_role
+        let full = |model: &Self| model.groups.len_of(behaviour) >= bounds.of_program;
+        if full(self) || self.behaviours.len() >= bounds.of_role {
+            let Some(most) = self.alone.who_gives_way_to(by) else { return false };
+            let theirs = |(_, evidence): &(&Behaviour, &Evidence)| evidence.only() == Some(most);
+            let gone = if full(self) {
+                self.of_group(behaviour).find(theirs).map(|(behaviour, _)| behaviour.clone())
+            } else {
+                self.behaviours.iter().find(theirs).map(|(behaviour, _)| behaviour.clone())
+            };
+            let Some(evidence) = gone.and_then(|gone| self.remove(&gone)) else { return false };
+            self.tally.left_out = self.tally.left_out.saturating_add(evidence.count());
+        }
+        true
     }
 
     fn content(&mut self, exe: &Name, content: &Content, time: Time, by: By) {
@@ -304,6 +328,12 @@ impl Model {
         support.holds(&evidence.breadth(), self.hosts_of(evidence))
     }
 
+    /// Instances that have shown something that no other has.
+    #[must_use]
+    pub fn instances_alone(&self) -> u64 {
+        self.alone.len() as u64
+    }
+
     /// Instances that showed anything.
     #[must_use]
     pub fn instances(&self) -> u64 {
@@ -315,8 +345,7 @@ impl Model {
 impl Model {
     /// Puts a behaviour back as it was stored.
     pub fn put(&mut self, behaviour: Behaviour, evidence: Evidence) {
-        self.groups.added(&behaviour);
-        self.behaviours.insert(behaviour, evidence);
+        self.at(behaviour, |there| *there = evidence);
     }
 
     /// Contents by executable.
@@ -368,19 +397,21 @@ impl Model {
         }
         for (behaviour, evidence) in &other.behaviours {
             let known = self.find(behaviour).map(|(there, _)| there.clone());
+            let by = evidence.only().map(|by| By { source: at(by.source), ..by });
+            // What several have shown takes the place of what one has.
+            let by = by.unwrap_or(By { source: u32::MAX, instance: InstanceId(0) });
             let place = match known {
                 Some(there) => there,
-                None if self.room(behaviour, bounds) => behaviour.clone(),
+                None if self.room(behaviour, by, bounds) => behaviour.clone(),
                 None => {
                     self.tally.left_out += evidence.count();
                     continue;
                 }
             };
             if !self.behaviours.contains_key(&place) {
-                self.groups.added(&place);
                 self.tally.last_novelty = self.tally.last_novelty.max(evidence.first);
             }
-            self.behaviours.entry(place).or_default().merge(evidence, at);
+            self.at(place, |there| there.merge(evidence, at));
         }
         for (exe, contents) in &other.contents {
             let known = self.contents.entry(exe.clone()).or_default();
@@ -407,6 +438,13 @@ impl Model {
         let there = || self.sources.get(by.source as usize).map(|source| &*source.host);
         by.instance == instance && host.is_none_or(|host| there() == Some(host))
     }
+}
+
+/// Changes evidence, and follows whose alone it is.
+fn tracked(alone: &mut Alone, evidence: &mut Evidence, change: impl FnOnce(&mut Evidence)) {
+    let before = evidence.only();
+    change(evidence);
+    alone.changed(before, evidence.only());
 }
 
 /// Boots of hosts that one role ran on.

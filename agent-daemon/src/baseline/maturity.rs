@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::{evidence::By, learn::Model};
+use super::learn::Model;
 use crate::event::word::Time;
 
 /// A chance and its interval of 95 %; all 1 where nothing is known.
@@ -60,15 +60,13 @@ impl Maturity {
     #[must_use]
     pub fn of(model: &Model) -> Self {
         let (mut acts, mut seen_once, mut seen_twice) = (0_u64, 0, 0);
-        let mut alone: std::collections::BTreeSet<By> = Default::default();
         for (_, evidence) in model.behaviours() {
             let count = evidence.count();
             acts = acts.saturating_add(count);
             seen_once += u64::from(count == 1);
             seen_twice += u64::from(count == 2);
-            alone.extend(evidence.only());
         }
-        let (instances, instances_alone) = (model.instances(), alone.len() as u64);
+        let (instances, instances_alone) = (model.instances(), model.instances_alone());
         let last_novelty = model.tally.last_novelty;
         Self {
             behaviours: model.len(),

@@ -75,10 +75,7 @@ impl Model {
                     folded += 1;
                 }
             }
-            if !there {
-                self.groups.added(&wide);
-            }
-            self.behaviours.entry(wide).or_default().join(&joined);
+            self.at(wide, |evidence| evidence.join(&joined));
         }
         folded
     }
@@ -86,6 +83,7 @@ impl Model {
     pub(super) fn remove(&mut self, behaviour: &Behaviour) -> Option<Evidence> {
         let evidence = self.behaviours.remove(behaviour)?;
         self.groups.removed(behaviour);
+        self.alone.changed(evidence.only(), None);
         self.removed.push(behaviour.clone());
         Some(evidence)
     }

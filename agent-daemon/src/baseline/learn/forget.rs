@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Model, Stay};
+use super::{Model, Stay, tracked};
 use crate::{
     baseline::{
         behaviour::Behaviour,
@@ -54,7 +54,9 @@ impl Model {
         };
         let mut gone = Vec::new();
         for (behaviour, evidence) in self.behaviours.iter_mut().filter(|(behaviour, _)| wanted(behaviour)) {
-            if !evidence.forget(matches) {
+            let mut any = false;
+            tracked(&mut self.alone, evidence, |evidence| any = evidence.forget(matches));
+            if !any {
                 continue;
             }
             if evidence.is_empty() {

@@ -117,6 +117,71 @@ fn networks_fold_into_wider_ones_only_where_the_narrower_gave_nothing_and_no_wid
 }
 
 #[test]
+fn a_flood_of_one_instance_gives_way_to_the_others_and_leaves_what_is_shared() {
+    let mut baselines = small();
+    for instance in 1..4 {
+        baselines.learn(&connect(instance * DAY, instance, "api.example.com"));
+    }
+    let flood = |baselines: &mut Baselines| {
+        (0..500).for_each(|n| drop(baselines.learn(&connect(0, 9, &format!("d{n}.net")))));
+    };
+    flood(&mut baselines);
+    assert_eq!(texts(&baselines).len(), 40);
+    for n in 0..10 {
+        for instance in 1..4 {
+            baselines.learn(&connect((10 + instance) * DAY, instance, &format!("new{n}.org")));
+        }
+        flood(&mut baselines);
+    }
+    let model = &baselines.models["r"];
+    let usual: Vec<String> = model
+        .behaviours()
+        .filter(|(_, evidence)| model.is_usual(evidence, &Support::default()))
+        .map(|(behaviour, _)| behaviour.to_string())
+        .collect();
+    assert_eq!(
+        usual.iter().filter(|text| text.contains("new") || text.contains("api")).count(),
+        11,
+        "{usual:?}"
+    );
+    assert_eq!((texts(&baselines).len(), model.instances_alone()), (40, 1));
+    let (count, left_out): (u64, u64) = (
+        model.behaviours().filter(|(b, _)| b.by().is_some()).map(|(_, e)| e.count()).sum(),
+        model.tally.left_out,
+    );
+    assert_eq!(count + left_out, 3 + 30 + 11 * 500);
+}
+
+#[test]
+fn whose_alone_behaviours_are_is_followed_through_everything() {
+    let mut baselines = small();
+    let mut seed = 7_u64;
+    for step in 0..4_000 {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let (instance, host) = (seed % 11, seed / 11 % 90);
+        let to = if seed.is_multiple_of(3) {
+            format!("10.1.{}.{host}", host % 3)
+        } else {
+            format!("h{host}.d{}.net", host % 5)
+        };
+        baselines.learn(&connect(step * 3_600, instance, &to));
+        if step % 500 == 499 {
+            let model = baselines.models.get_mut("r").unwrap();
+            model.forget(&Forget { instance: Some(InstanceId(instance)), ..Forget::default() });
+            let copy = model.clone();
+            model.merge(&copy, &Bounds::default());
+        }
+        let model = &baselines.models["r"];
+        let alone: std::collections::BTreeSet<By> =
+            model.behaviours().filter_map(|(_, e)| e.only()).collect();
+        assert_eq!(model.instances_alone(), alone.len() as u64, "step {step}");
+        assert!(model.len() <= 60);
+    }
+}
+
+#[test]
 fn another_role_than_there_is_room_for_is_counted() {
     let mut baselines = small();
     for role in ["r", "s", "t", "t"] {
