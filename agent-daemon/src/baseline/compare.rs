@@ -1,14 +1,16 @@
 //! Compares what was done with what is usual for the role, and says what differs and how far.
 
+mod content;
 mod ids;
 mod nearest;
 
 use serde::{Serialize, Serializer};
 
 use super::{
-    behaviour::Behaviour,
+    behaviour::{Behaviour, Program},
+    evidence::Evidence,
     learn::{Baselines, Model},
-    observation::{Act, Observation},
+    observation::Observation,
     severity::{Severities, Severity},
     support::Support,
 };
@@ -154,7 +156,7 @@ pub fn compare(
             owasp,
         });
     }
-    found.extend(other_content(baselines, model, rules, seen, behaviours));
+    found.extend(content::other_content(baselines, model, rules, seen, behaviours));
     found
 }
 
@@ -166,11 +168,8 @@ fn usual(model: &Model, rules: &Rules, behaviour: &Behaviour) -> bool {
             .of_group(behaviour)
             .any(|(there, evidence)| there.size() >= Some(size) && is_usual((there, evidence))),
         // Who executed it is not known, so it cannot differ.
-        (None, Behaviour::Exec { by: super::behaviour::Program::Unknown, child }) => {
-            model.behaviours().any(|(there, evidence)| {
-                matches!(there, Behaviour::Exec { child: known, .. } if known == child)
-                    && is_usual((there, evidence))
-            })
+        (None, Behaviour::Exec { by: Program::Unknown, child }) => {
+            execs(model).any(|(known, evidence)| known == child && model.is_usual(evidence, &rules.support))
         }
         (None, _) => model.find(behaviour).is_some_and(is_usual),
     }
@@ -179,9 +178,8 @@ fn usual(model: &Model, rules: &Rules, behaviour: &Behaviour) -> bool {
 fn what(model: &Model, rules: &Rules, behaviour: &Behaviour) -> What {
     match behaviour {
         Behaviour::Exec { child, .. } => {
-            let known = model.behaviours().any(|(there, evidence)| {
-                matches!(there, Behaviour::Exec { child: known, .. } if known.exe() == child.exe())
-                    && model.is_usual(evidence, &rules.support)
+            let known = execs(model).any(|(known, evidence)| {
+                known.exe() == child.exe() && model.is_usual(evidence, &rules.support)
             });
             if known { What::NewChild } else { What::NewProgram }
         }
@@ -196,11 +194,20 @@ fn what(model: &Model, rules: &Rules, behaviour: &Behaviour) -> What {
     }
 }
 
+/// Programs that were executed, by whomever. Execs are the first in the order of behaviours.
+fn execs(model: &Model) -> impl Iterator<Item = (&Program, &Evidence)> {
+    model.behaviours().map_while(|(behaviour, evidence)| match behaviour {
+        Behaviour::Exec { child, .. } => Some((child, evidence)),
+        _ => None,
+    })
+}
+
 fn seen_by(baselines: &Baselines, model: &Model, behaviour: &Behaviour, host: &str) -> Seen {
-    let breadth = model.find(behaviour).map(|(_, evidence)| evidence.breadth()).unwrap_or_default();
+    let forms = Model::forms(behaviour);
+    let breadth = model.find_any(&forms).map(|(_, evidence)| evidence.breadth()).unwrap_or_default();
     let (mut by_roles, mut on_host) = (0, false);
     for model in baselines.models.values() {
-        if let Some((_, evidence)) = model.find(behaviour) {
+        if let Some((_, evidence)) = model.find_any(&forms) {
             by_roles += 1;
             on_host |= model.on_host(evidence, host);
         }
@@ -210,8 +217,7 @@ fn seen_by(baselines: &Baselines, model: &Model, behaviour: &Behaviour, host: &s
 
 /// `0 of 1,234 acts of this sort, by 0 of 17 instances on 9 days`.
 fn figures(model: &Model, behaviour: &Behaviour, seen: &Seen) -> String {
-    let of_sort = model.behaviours().filter(|(there, _)| there.sort() == behaviour.sort());
-    let acts = of_sort.fold(0_u64, |sum, (_, evidence)| sum.saturating_add(evidence.count()));
+    let acts = model.acts_of(behaviour.sort());
     let days = u64::from(super::evidence::day(model.tally.last)) + 1
         - u64::from(super::evidence::day(model.tally.first));
     format!(
@@ -224,43 +230,6 @@ fn figures(model: &Model, behaviour: &Behaviour, seen: &Seen) -> String {
         grouped(days),
         if days == 1 { "day" } else { "days" },
     )
-}
-
-/// The same executable with content that it was never seen to have.
-fn other_content(
-    baselines: &Baselines,
-    model: &Model,
-    rules: &Rules,
-    seen: &Observation,
-    behaviours: &[Behaviour],
-) -> Option<Finding> {
-    let (Act::Exec { content: Some(content), .. }, Some(exe)) = (&seen.act, &seen.exe) else { return None };
-    let known = model.contents_of(exe);
-    let behaviour = behaviours.iter().find(|behaviour| matches!(behaviour, Behaviour::Exec { .. }))?;
-    // Of a program that is new itself, the content is no news.
-    if known.is_empty() || known.iter().any(|(there, _)| there == content) || !usual(model, rules, behaviour)
-    {
-        return None;
-    }
-    let latest = known.iter().max_by_key(|(content, evidence)| (evidence.last, content))?;
-    Some(Finding {
-        time: seen.time,
-        role: seen.role.clone()?,
-        instance: seen.instance?,
-        host: seen.host.clone(),
-        boot_id: seen.boot.clone(),
-        seq: seen.seq,
-        what: What::NewVersion,
-        behaviour: behaviour.clone(),
-        severity: rules.severities.of(What::NewVersion, Nearness::OtherContent),
-        how_unusual: format!("{content}, where it was {} before", latest.0),
-        nearness: Nearness::OtherContent,
-        nearest: None,
-        seen: seen_by(baselines, model, behaviour, &seen.host),
-        refused: seen.refused,
-        technique: None,
-        owasp: None,
-    })
 }
 
 /// A number with its thousands apart.

@@ -4,25 +4,25 @@ mod alone;
 mod fold;
 mod forget;
 mod group;
+mod merge;
+mod place;
+mod stored;
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::forget::{Forget, Forgotten};
 use self::{alone::Alone, group::Groups};
 use super::{
-    behaviour::Behaviour,
+    behaviour::{Behaviour, Program, Sort},
     content::Content,
     context::Context,
     evidence::{By, Evidence},
     observation::{Act, Observation},
     support::Support,
 };
-use crate::event::{
-    Name,
-    word::{InstanceId, Time},
-};
+use crate::event::{Name, word::Time};
 
 /// Every role's baseline, and the instances that run.
 #[derive(Debug, Default)]
@@ -186,64 +186,6 @@ impl Model {
         self.roster.insert(by, Stay { first: time, last: time });
     }
 
-    fn show(&mut self, behaviour: &Behaviour, time: Time, by: By, bounds: &Bounds) {
-        if let Some(evidence) = self.behaviours.get_mut(behaviour) {
-            tracked(&mut self.alone, evidence, |evidence| evidence.add(time, by));
-            return;
-        }
-        if self.stands_for(behaviour).is_none() && !self.room(behaviour, by, bounds) {
-            self.tally.left_out += 1;
-            return;
-        }
-        // Making room may have made one that stands for it.
-        let place = self.stands_for(behaviour).unwrap_or_else(|| behaviour.clone());
-        if !self.behaviours.contains_key(&place) {
-            self.tally.last_novelty = self.tally.last_novelty.max(time);
-        }
-        self.at(place, |evidence| evidence.add(time, by));
-    }
-
-    fn stands_for(&self, behaviour: &Behaviour) -> Option<Behaviour> {
-        fold::folds(behaviour).into_iter().find(|wide| self.behaviours.contains_key(wide))
-    }
-
-    /// Changes the evidence of a behaviour, which begins here if there is none.
-    fn at(&mut self, place: Behaviour, change: impl FnOnce(&mut Evidence)) {
-        let evidence = match self.behaviours.entry(place) {
-            Entry::Vacant(entry) => {
-                self.groups.added(entry.key());
-                entry.insert(Evidence::default())
-            }
-            Entry::Occupied(entry) => entry.into_mut(),
-        };
-        tracked(&mut self.alone, evidence, change);
-    }
-
-    /// Whether there is room for one more like it. At the bound of its program's sort, neighbours are folded first; where
-    /// that does not help, one gives way that an instance with more of its own alone has shown.
-    fn room(&mut self, behaviour: &Behaviour, by: By, bounds: &Bounds) -> bool {
-        if self.groups.len_of(behaviour) >= bounds.of_program && !self.groups.is_stuck(behaviour) {
-            let folded = self.fold(behaviour);
-            self.tally.folded += folded;
-            if folded == 0 {
-                self.groups.stick(behaviour);
-            }
-        }
-        let full = |model: &Self| model.groups.len_of(behaviour) >= bounds.of_program;
-        if full(self) || self.behaviours.len() >= bounds.of_role {
-            let Some(most) = self.alone.who_gives_way_to(by) else { return false };
-            let theirs = |(_, evidence): &(&Behaviour, &Evidence)| evidence.only() == Some(most);
-            let gone = if full(self) {
-                self.of_group(behaviour).find(theirs).map(|(behaviour, _)| behaviour.clone())
-            } else {
-                self.behaviours.iter().find(theirs).map(|(behaviour, _)| behaviour.clone())
-            };
-            let Some(evidence) = gone.and_then(|gone| self.remove(&gone)) else { return false };
-            self.tally.left_out = self.tally.left_out.saturating_add(evidence.count());
-        }
-        true
-    }
-
     fn content(&mut self, exe: &Name, content: &Content, time: Time, by: By) {
         if !self.contents.contains_key(exe) && self.contents.len() >= CONTENTS_MAX {
             return;
@@ -307,6 +249,31 @@ impl Model {
         self.contents.get(exe).map_or(&[], Vec::as_slice)
     }
 
+    /// Acts of all behaviours of a sort.
+    #[must_use]
+    pub fn acts_of(&self, sort: Sort) -> u64 {
+        self.groups.acts_of(sort)
+    }
+
+    /// Programs that show behaviours of a sort, in order.
+    pub fn programs_of(&self, sort: Sort) -> impl Iterator<Item = &Program> {
+        self.groups.programs_of(sort)
+    }
+
+    /// The evidence of the first of these that there is; see [`Model::forms`].
+    #[must_use]
+    pub fn find_any<'a>(&'a self, forms: &[Behaviour]) -> Option<(&'a Behaviour, &'a Evidence)> {
+        forms.iter().find_map(|form| self.behaviours.get_key_value(form))
+    }
+
+    /// A behaviour and what may stand for it.
+    #[must_use]
+    pub fn forms(behaviour: &Behaviour) -> Vec<Behaviour> {
+        let mut forms = vec![behaviour.clone()];
+        forms.extend(fold::folds(behaviour));
+        forms
+    }
+
     /// On how many hosts it was seen.
     #[must_use]
     pub fn hosts_of(&self, evidence: &Evidence) -> usize {
@@ -325,7 +292,9 @@ impl Model {
     /// Whether it has the support to count as usual.
     #[must_use]
     pub fn is_usual(&self, evidence: &Evidence, support: &Support) -> bool {
-        support.holds(&evidence.breadth(), self.hosts_of(evidence))
+        // Most of what is not usual was shown by one instance on one day: that is seen at once.
+        evidence.entries.len() >= support.instances
+            && support.holds(&evidence.breadth(), self.hosts_of(evidence))
     }
 
     /// Instances that have shown something that no other has.
@@ -339,112 +308,6 @@ impl Model {
     pub fn instances(&self) -> u64 {
         self.roster.len() as u64 + self.tally.instances_before
     }
-}
-
-/// What the store needs to see of a model, and to put back.
-impl Model {
-    /// Puts a behaviour back as it was stored.
-    pub fn put(&mut self, behaviour: Behaviour, evidence: Evidence) {
-        self.at(behaviour, |there| *there = evidence);
-    }
-
-    /// Contents by executable.
-    #[must_use]
-    pub fn contents(&self) -> &BTreeMap<Name, Vec<(Content, Evidence)>> {
-        &self.contents
-    }
-
-    /// Puts what an executable was seen to contain back.
-    pub fn put_contents(&mut self, exe: Name, contents: Vec<(Content, Evidence)>) {
-        self.contents.insert(exe, contents);
-    }
-
-    /// Whether anything changed since [`Model::settle`].
-    #[must_use]
-    pub fn is_changed(&self) -> bool {
-        self.touched || self.tally != self.settled
-    }
-
-    /// Behaviours that have gone since then.
-    #[must_use]
-    pub fn removed(&self) -> &[Behaviour] {
-        &self.removed
-    }
-
-    /// Behaviours that changed since then.
-    pub fn changed(&self) -> impl Iterator<Item = (&Behaviour, &Evidence)> {
-        self.behaviours.iter().filter(|(_, evidence)| evidence.changed)
-    }
-
-    /// What there is, is stored.
-    pub fn settle(&mut self) {
-        self.settled = self.tally.clone();
-        self.removed.clear();
-        self.touched = false;
-        self.behaviours.values_mut().for_each(|evidence| evidence.changed = false);
-    }
-
-    /// Takes in what another baseline of the role knows; see [`Evidence::merge`].
-    pub fn merge(&mut self, other: &Self, bounds: &Bounds) {
-        self.touched = true;
-        let sources: Vec<Option<u32>> =
-            other.sources.iter().map(|source| self.source(&source.host, &source.boot)).collect();
-        let at = |source: u32| sources.get(source as usize).copied().flatten().unwrap_or(u32::MAX);
-        for (by, stay) in &other.roster {
-            let by = By { source: at(by.source), ..*by };
-            self.stay(by, stay.first);
-            self.stay(by, stay.last);
-        }
-        for (behaviour, evidence) in &other.behaviours {
-            let known = self.find(behaviour).map(|(there, _)| there.clone());
-            let by = evidence.only().map(|by| By { source: at(by.source), ..by });
-            // What several have shown takes the place of what one has.
-            let by = by.unwrap_or(By { source: u32::MAX, instance: InstanceId(0) });
-            let place = match known {
-                Some(there) => there,
-                None if self.room(behaviour, by, bounds) => behaviour.clone(),
-                None => {
-                    self.tally.left_out += evidence.count();
-                    continue;
-                }
-            };
-            if !self.behaviours.contains_key(&place) {
-                self.tally.last_novelty = self.tally.last_novelty.max(evidence.first);
-            }
-            self.at(place, |there| there.merge(evidence, at));
-        }
-        for (exe, contents) in &other.contents {
-            let known = self.contents.entry(exe.clone()).or_default();
-            for (content, evidence) in contents {
-                match known.iter_mut().find(|(there, _)| there == content) {
-                    Some((_, there)) => there.merge(evidence, at),
-                    None => {
-                        let mut fresh = Evidence::default();
-                        fresh.merge(evidence, at);
-                        known.push((content.clone(), fresh));
-                    }
-                }
-            }
-        }
-        let (mine, theirs) = (&mut self.tally, &other.tally);
-        mine.first = if mine.first == Time(0) { theirs.first } else { mine.first.min(theirs.first) };
-        mine.last = mine.last.max(theirs.last);
-        mine.observed = mine.observed.max(theirs.observed);
-    }
-
-    /// Whether the instance is known to have run on this host.
-    #[must_use]
-    pub fn is_of(&self, by: &By, instance: InstanceId, host: Option<&str>) -> bool {
-        let there = || self.sources.get(by.source as usize).map(|source| &*source.host);
-        by.instance == instance && host.is_none_or(|host| there() == Some(host))
-    }
-}
-
-/// Changes evidence, and follows whose alone it is.
-fn tracked(alone: &mut Alone, evidence: &mut Evidence, change: impl FnOnce(&mut Evidence)) {
-    let before = evidence.only();
-    change(evidence);
-    alone.changed(before, evidence.only());
 }
 
 /// Boots of hosts that one role ran on.

@@ -50,8 +50,12 @@ impl Events {
             n if n % 8 == 1 => "process_exec",
             _ => "net_connect",
         };
-        // A child now and then: the image number is the act, its parent the first.
-        let child = if kind == "process_exec" { act } else { act / 16 * 8 + u64::from(act >= 16) };
+        // Every eighth act is a child of the first image; one connect in four is by one of two children, the rest by it.
+        let child = match kind {
+            "process_exec" => act,
+            _ if act % 4 == 0 => 1 + act / 16 % 2 * 8 * u64::from(act > 9),
+            _ => 0,
+        };
         let exe =
             if child == 0 { "/usr/bin/node".to_owned() } else { format!("/usr/bin/tool{}", child % 13) };
         let _ = write!(

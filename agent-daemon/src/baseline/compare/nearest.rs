@@ -2,7 +2,7 @@
 
 use super::{Nearness, Rules};
 use crate::baseline::{
-    behaviour::{Behaviour, Endpoint, Host, Sort, registered},
+    behaviour::{Behaviour, Endpoint, Host, Program, registered},
     learn::Model,
 };
 
@@ -19,11 +19,19 @@ pub fn nearest(model: &Model, rules: &Rules, new: &Behaviour) -> (Nearness, Opti
         };
     }
     let mut best: Option<(Nearness, &Behaviour)> = None;
-    for (there, evidence) in of_sort(model, new.sort()) {
-        let Some(near) = near(new, there) else { continue };
-        // Usual is looked at last, for it costs most; of equals the first counts.
-        if best.is_none_or(|(known, _)| near < known) && model.is_usual(evidence, &rules.support) {
+    let mut look = |there, evidence| {
+        if let Some(near) = near(new, there)
+            // Usual is looked at last, for it costs most; of equals the first counts.
+            && best.is_none_or(|(known, _)| near < known)
+            && model.is_usual(evidence, &rules.support)
+        {
             best = Some((near, there));
+        }
+    };
+    model.of_group(new).for_each(|(there, evidence)| look(there, evidence));
+    for program in model.programs_of(new.sort()).filter(|program| new.by() != Some(*program)) {
+        if let Some((there, evidence)) = model.find_any(&[by(program, new)]) {
+            look(there, evidence);
         }
     }
     match best {
@@ -32,14 +40,17 @@ pub fn nearest(model: &Model, rules: &Rules, new: &Behaviour) -> (Nearness, Opti
     }
 }
 
-fn of_sort(
-    model: &Model,
-    sort: Sort,
-) -> impl Iterator<Item = (&Behaviour, &crate::baseline::evidence::Evidence)> {
-    model
-        .behaviours()
-        .skip_while(move |(there, _)| there.sort() < sort)
-        .take_while(move |(there, _)| there.sort() == sort)
+/// The same, done by another program.
+fn by(by: &Program, new: &Behaviour) -> Behaviour {
+    let (by, new) = (by.clone(), new.clone());
+    match new {
+        Behaviour::Exec { child, .. } => Behaviour::Exec { by, child },
+        Behaviour::Connect { to, .. } => Behaviour::Connect { by, to },
+        Behaviour::Name { name, .. } => Behaviour::Name { by, name },
+        Behaviour::Unix { path, .. } => Behaviour::Unix { by, path },
+        Behaviour::Socket { what, .. } => Behaviour::Socket { by, what },
+        whole => whole,
+    }
 }
 
 fn near(new: &Behaviour, there: &Behaviour) -> Option<Nearness> {

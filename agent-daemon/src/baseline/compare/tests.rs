@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::{
-    baseline::{context::Context, evidence::DAY_NS, observation::Observation},
+    baseline::{
+        context::Context,
+        evidence::DAY_NS,
+        observation::{Act, Observation},
+    },
     event::{Kind, word::ExecId},
 };
 

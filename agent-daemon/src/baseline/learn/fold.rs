@@ -84,6 +84,7 @@ impl Model {
         let evidence = self.behaviours.remove(behaviour)?;
         self.groups.removed(behaviour);
         self.alone.changed(evidence.only(), None);
+        self.groups.acted(behaviour.sort(), evidence.count(), 0);
         self.removed.push(behaviour.clone());
         Some(evidence)
     }

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Model, Stay, tracked};
+use super::{Model, Stay, place::tracked};
 use crate::{
     baseline::{
         behaviour::Behaviour,
-        evidence::{By, DAY_NS, Entry, day},
+        evidence::{By, DAY_NS, Entry, Evidence, day},
     },
     event::word::{InstanceId, Time},
 };
@@ -55,7 +55,8 @@ impl Model {
         let mut gone = Vec::new();
         for (behaviour, evidence) in self.behaviours.iter_mut().filter(|(behaviour, _)| wanted(behaviour)) {
             let mut any = false;
-            tracked(&mut self.alone, evidence, |evidence| any = evidence.forget(matches));
+            let forget = |evidence: &mut Evidence| any = evidence.forget(matches);
+            tracked(&mut self.groups, &mut self.alone, behaviour.sort(), evidence, forget);
             if !any {
                 continue;
             }

@@ -1,12 +1,15 @@
-//! How many behaviours of one sort each program shows.
+//! How many behaviours of one sort each program shows, and how many acts there are of each sort.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::baseline::behaviour::{Behaviour, Program, Sort};
 
 /// Counts by sort and program.
 #[derive(Clone, Debug, Default)]
-pub struct Groups(HashMap<(Sort, Option<Program>), Group>);
+pub struct Groups {
+    groups: BTreeMap<(Sort, Option<Program>), Group>,
+    acts: BTreeMap<Sort, u64>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
@@ -21,23 +24,23 @@ impl Groups {
     }
 
     fn of(&self, behaviour: &Behaviour) -> Group {
-        self.0.get(&Self::key(behaviour)).copied().unwrap_or_default()
+        self.groups.get(&Self::key(behaviour)).copied().unwrap_or_default()
     }
 
     /// One more.
     pub fn added(&mut self, behaviour: &Behaviour) {
-        let group = self.0.entry(Self::key(behaviour)).or_default();
+        let group = self.groups.entry(Self::key(behaviour)).or_default();
         group.len += 1;
         group.stuck = false;
     }
 
     /// One less.
     pub fn removed(&mut self, behaviour: &Behaviour) {
-        if let Some(group) = self.0.get_mut(&Self::key(behaviour)) {
+        if let Some(group) = self.groups.get_mut(&Self::key(behaviour)) {
             group.len -= 1;
             group.stuck = false;
             if group.len == 0 {
-                self.0.remove(&Self::key(behaviour));
+                self.groups.remove(&Self::key(behaviour));
             }
         }
     }
@@ -47,6 +50,24 @@ impl Groups {
         self.of(behaviour).len
     }
 
+    /// Acts of a behaviour of this sort, before and after a change.
+    pub fn acted(&mut self, sort: Sort, before: u64, after: u64) {
+        let acts = self.acts.entry(sort).or_default();
+        *acts = acts.saturating_sub(before).saturating_add(after);
+    }
+
+    /// Acts of a sort.
+    pub fn acts_of(&self, sort: Sort) -> u64 {
+        self.acts.get(&sort).copied().unwrap_or_default()
+    }
+
+    /// Programs that show behaviours of a sort.
+    pub fn programs_of(&self, sort: Sort) -> impl Iterator<Item = &Program> {
+        let first = (sort, None);
+        let of_sort = self.groups.range(first..).take_while(move |((of, _), _)| *of == sort);
+        of_sort.filter_map(|((_, program), _)| program.as_ref())
+    }
+
     /// Whether folding was tried in vain.
     pub fn is_stuck(&self, behaviour: &Behaviour) -> bool {
         self.of(behaviour).stuck
@@ -54,6 +75,6 @@ impl Groups {
 
     /// Notes that folding was tried in vain.
     pub fn stick(&mut self, behaviour: &Behaviour) {
-        self.0.entry(Self::key(behaviour)).or_default().stuck = true;
+        self.groups.entry(Self::key(behaviour)).or_default().stuck = true;
     }
 }

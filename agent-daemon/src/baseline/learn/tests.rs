@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     baseline::evidence::DAY_NS,
-    event::{Kind, word::ExecId},
+    event::{
+        Kind,
+        word::{ExecId, InstanceId},
+    },
 };
 
 const DAY: u64 = DAY_NS / 1_000_000_000;
@@ -153,7 +156,7 @@ fn a_flood_of_one_instance_gives_way_to_the_others_and_leaves_what_is_shared() {
 }
 
 #[test]
-fn whose_alone_behaviours_are_is_followed_through_everything() {
+fn whose_alone_behaviours_are_and_how_many_acts_there_are_is_followed_through_everything() {
     let mut baselines = small();
     let mut seed = 7_u64;
     for step in 0..4_000 {
@@ -177,6 +180,12 @@ fn whose_alone_behaviours_are_is_followed_through_everything() {
         let alone: std::collections::BTreeSet<By> =
             model.behaviours().filter_map(|(_, e)| e.only()).collect();
         assert_eq!(model.instances_alone(), alone.len() as u64, "step {step}");
+        let connects = model.behaviours().filter(|(behaviour, _)| behaviour.sort() == Sort::Connect);
+        assert_eq!(
+            model.acts_of(Sort::Connect),
+            connects.map(|(_, e)| e.count()).sum::<u64>(),
+            "step {step}"
+        );
         assert!(model.len() <= 60);
     }
 }
