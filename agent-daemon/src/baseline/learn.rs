@@ -32,12 +32,16 @@ pub struct Baselines {
     /// Observations of roles for which there was no room.
     pub roles_left_out: u64,
     pub bounds: Bounds,
+    /// Whether all roles together are at their bound; to be counted anew where it is not known.
+    full: Option<bool>,
 }
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     pub roles: usize,
+    /// Behaviours of all roles. One with all the evidence that is kept of it takes about 1.3 kB.
+    pub total: usize,
     /// Behaviours of a role.
     pub of_role: usize,
     /// Behaviours of one sort that one program of a role shows.
@@ -46,7 +50,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { roles: 4_096, of_role: 8_192, of_program: 1_024 }
+        Self { roles: 4_096, total: 262_144, of_role: 8_192, of_program: 1_024 }
     }
 }
 
@@ -119,6 +123,20 @@ impl Baselines {
     /// Learns what the context has already made of an observation.
     pub fn learn_behaviours(&mut self, seen: &Observation, behaviours: &[Behaviour]) {
         let Some(role) = &seen.role else { return };
+        self.with(role, |model, bounds| model.learn(seen, behaviours, bounds));
+    }
+
+    /// Takes in what another baseline of a role knows; see [`Model::merge`].
+    pub fn merge(&mut self, role: &Name, other: &Model) {
+        self.with(role, |model, bounds| model.merge(other, bounds));
+    }
+
+    /// Changes a role's model, which begins here if there is none, within the bounds that are left.
+    fn with(&mut self, role: &Name, change: impl FnOnce(&mut Model, &Bounds)) {
+        if self.full != Some(false) {
+            let total: usize = self.models.values().map(Model::len).sum();
+            self.full = Some(total >= self.bounds.total);
+        }
         if !self.models.contains_key(role) {
             if self.models.len() >= self.bounds.roles {
                 self.roles_left_out += 1;
@@ -126,8 +144,14 @@ impl Baselines {
             }
             self.models.insert(role.clone(), Model::default());
         }
-        if let Some(model) = self.models.get_mut(role) {
-            model.learn(seen, behaviours, &self.bounds);
+        let Some(model) = self.models.get_mut(role) else { return };
+        let (before, mut bounds) = (model.len(), self.bounds);
+        if self.full == Some(true) {
+            bounds.of_role = bounds.of_role.min(before);
+        }
+        change(model, &bounds);
+        if model.len() > before {
+            self.full = None;
         }
     }
 }

@@ -35,7 +35,10 @@ fn connect(second: u64, instance: u64, to: &str) -> Observation {
 }
 
 fn small() -> Baselines {
-    Baselines { bounds: Bounds { roles: 2, of_role: 60, of_program: 40 }, ..Baselines::default() }
+    Baselines {
+        bounds: Bounds { roles: 2, total: 1_000, of_role: 60, of_program: 40 },
+        ..Baselines::default()
+    }
 }
 
 fn texts(baselines: &Baselines) -> Vec<String> {
@@ -188,6 +191,27 @@ fn whose_alone_behaviours_are_and_how_many_acts_there_are_is_followed_through_ev
         );
         assert!(model.len() <= 60);
     }
+}
+
+#[test]
+fn all_roles_together_are_bounded_and_the_quiet_one_still_learns() {
+    let mut baselines = small();
+    baselines.bounds.total = 50;
+    for n in 0..100 {
+        baselines.learn(&connect(n, 1, &format!("d{n}.net")));
+        baselines
+            .learn(&Observation { role: Some("s".into()), ..connect(n, n, &format!("e{}.net", n / 20)) });
+    }
+    let lens: Vec<usize> = baselines.models.values().map(Model::len).collect();
+    // One observation may bring more than one behaviour.
+    assert!((50..53).contains(&lens.iter().sum::<usize>()) && lens.iter().all(|len| *len > 1), "{lens:?}");
+    let again =
+        Baselines { models: baselines.models.clone(), bounds: baselines.bounds, ..Baselines::default() };
+    let next = |mut baselines: Baselines| {
+        (0..9).for_each(|n| drop(baselines.learn(&connect(n, 7, &format!("f{n}.net")))));
+        texts(&baselines)
+    };
+    assert_eq!(next(again), next(baselines));
 }
 
 #[test]

@@ -58,7 +58,6 @@ pub fn export(args: &Export) -> Result<ExitCode> {
 pub fn import(args: &Import) -> Result<ExitCode> {
     let mut store = Store::open(&args.at.store)?;
     let mut baselines = store.load()?;
-    let bounds = baselines.bounds;
     let mut all = Vec::new();
     for path in &args.files {
         let file = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
@@ -69,8 +68,7 @@ pub fn import(args: &Import) -> Result<ExitCode> {
             }
             let place = || format!("{}:{}", path.display(), at + 1);
             let (role, model) = Document::parse(&line).map_err(anyhow::Error::msg).with_context(place)?;
-            let mine = baselines.models.entry(role.clone()).or_default();
-            mine.merge(&model, &bounds);
+            baselines.merge(&role, &model);
             all.push((path.display().to_string(), role, model.len()));
         }
     }
