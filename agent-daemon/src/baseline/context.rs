@@ -31,10 +31,14 @@ impl Context {
     pub fn behaviours(&mut self, seen: &Observation) -> Vec<Behaviour> {
         let Some(instance) = seen.instance else { return Vec::new() };
         let key = (seen.boot.clone(), instance);
-        if seen.act == Act::End {
-            self.live.remove(&key);
-            self.changed.insert(key);
-            return Vec::new();
+        match seen.act {
+            Act::End => {
+                self.live.remove(&key);
+                self.changed.insert(key);
+                return Vec::new();
+            }
+            Act::Lost(_) | Act::Other => return Vec::new(),
+            _ => {}
         }
         let program = self.program(seen);
         if seen.refused {
@@ -45,28 +49,19 @@ impl Context {
             self.make_room();
         }
         let live = self.live.entry(key.clone()).or_default();
+        self.changed.insert(key);
         let mut found = Vec::new();
-        let changed = match &seen.act {
-            Act::Exec { begins, .. } => {
-                let by = live.exec(seen, *begins, &program, &mut found);
-                found.push(Behaviour::Exec { by, child: program });
-                true
+        if let Act::Exec { begins, .. } = seen.act {
+            let by = live.exec(seen, begins, &program, &mut found);
+            found.push(Behaviour::Exec { by, child: program });
+        } else if let Some(done) = single(seen, live.image(seen, &program)) {
+            if let Behaviour::Connect { to, .. } = &done {
+                live.endpoint(seen.time, &to.to_string(), &mut found);
             }
-            Act::Endpoint { .. } | Act::Unix(_) | Act::Ask(_) | Act::Socket(_) => {
-                let done = single(seen, live.image(seen, &program));
-                if let Some(Behaviour::Connect { to, .. }) = &done {
-                    live.endpoint(seen.time, &to.to_string(), &mut found);
-                }
-                found.extend(done);
-                true
-            }
-            Act::End | Act::Lost(_) | Act::Other => false,
-        };
-        if changed {
-            if let Some(uid) = seen.uid.filter(|uid| live.user(*uid)) {
-                found.push(Behaviour::User(uid));
-            }
-            self.changed.insert(key);
+            found.push(done);
+        }
+        if let Some(uid) = seen.uid.filter(|uid| live.user(*uid)) {
+            found.push(Behaviour::User(uid));
         }
         found
     }

@@ -130,3 +130,15 @@ fn put_away_and_back_it_goes_on_as_if_nothing_had_been() {
     context.settle();
     assert_eq!(context.changed().count(), 0);
 }
+
+#[test]
+fn instances_that_run_are_bounded_and_what_does_nothing_takes_no_place() {
+    let mut context = Context::default();
+    let of = |instance, act| Observation { instance: Some(InstanceId(instance)), ..seen(0, 1, "/x", act) };
+    for instance in 0..INSTANCES_MAX as u64 + 10 {
+        context.behaviours(&of(1 << 40 | instance, Act::Other));
+        context.behaviours(&of(instance, Act::Socket("raw icmp".into())));
+    }
+    assert_eq!((context.live.len(), context.evicted), (INSTANCES_MAX, 10));
+    assert_eq!(context.changed().filter(|(_, state)| state.is_none()).count(), 10);
+}
