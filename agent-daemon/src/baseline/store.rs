@@ -25,6 +25,8 @@ use crate::event::{
 pub struct Store {
     db: Connection,
     path: PathBuf,
+    /// Held by the one process that writes: another would write over what it does not know of.
+    _writing: Option<fs::File>,
 }
 
 /// How far a file of events was learned.
@@ -64,8 +66,10 @@ impl Store {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         }
+        let lock = lock(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let store = Self::connect(path, flags)?;
+        let mut store = Self::connect(path, flags)?;
+        store._writing = Some(lock);
         store.prepare().map_err(|error| store.error(error))?;
         store.checked(true)
     }
@@ -81,7 +85,7 @@ impl Store {
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, Error> {
         let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let db = db.map_err(|source| Error::Sql { path: path.to_owned(), source })?;
-        Ok(Self { db, path: path.to_owned() })
+        Ok(Self { db, path: path.to_owned(), _writing: None })
     }
 
     fn prepare(&self) -> rusqlite::Result<()> {
@@ -225,6 +229,20 @@ impl Store {
             Some(ErrorCode::DatabaseCorrupt) => self.damaged("the file", source.to_string()),
             _ => Error::Sql { path, source },
         }
+    }
+}
+
+/// Locks the file beside the store; the lock ends with the process, however it ends.
+fn lock(path: &Path) -> Result<fs::File, Error> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(beside);
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let file = file.map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Busy(path.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(io(source)),
     }
 }
 

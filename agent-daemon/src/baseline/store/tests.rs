@@ -111,3 +111,17 @@ fn other_files_and_newer_ones_are_refused_with_what_to_do() {
         );
     }
 }
+
+#[test]
+fn one_writes_at_a_time_and_others_can_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("b.db");
+    let mut store = Store::open(&path).unwrap();
+    assert!(matches!(Store::open(&path), Err(Error::Busy(_))));
+    let mut baselines = Baselines::default();
+    observations().iter().for_each(|seen| drop(baselines.learn(seen)));
+    store.flush(&mut baselines, &[]).unwrap();
+    assert_eq!(text(&Store::open_existing(&path).unwrap().load().unwrap()), text(&baselines));
+    drop(store);
+    assert!(Store::open(&path).is_ok());
+}
