@@ -45,7 +45,8 @@ impl Endpoint {
             Some(port) => Port::Number(port),
             None => Port::None,
         };
-        let host = name.filter(|name| !name.is_empty()).map_or(Host::Net(address, bits(address)), Host::Name);
+        let name = name.filter(|name| !name.is_empty()).map(plain);
+        let host = name.map_or(Host::Net(address, bits(address)), Host::Name);
         Self { protocol, port, host }
     }
 
@@ -80,6 +81,26 @@ impl Host {
 #[must_use]
 pub fn registered(name: &str) -> Option<&str> {
     psl::domain_str(name)
+}
+
+/// The name so that its text is no other host's: agents choose what they ask for. What is usual in no host name is
+/// written as `%` and two hexadecimal digits, and so is the first character of a name that reads as an address.
+fn plain(name: Name) -> Name {
+    let usual = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    let address = name.parse::<IpAddr>().is_ok();
+    if !address && name.chars().all(usual) {
+        return name;
+    }
+    let mut out = String::with_capacity(name.len() * 3);
+    for (at, c) in name.char_indices() {
+        if usual(c) && !(address && at == 0) {
+            out.push(c);
+        } else {
+            let mut bytes = [0; 4];
+            c.encode_utf8(&mut bytes).bytes().for_each(|byte| out.push_str(&format!("%{byte:02X}")));
+        }
+    }
+    out.into()
 }
 
 fn bits(address: IpAddr) -> u8 {

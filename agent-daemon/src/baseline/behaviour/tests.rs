@@ -16,7 +16,7 @@ fn texts() -> Vec<&'static str> {
         "connect /usr/bin/node -> 127.0.0.1:ephemeral/tcp",
         "name /usr/bin/node -> collector.example.net",
         "unix /usr/bin/node -> /run/docker.sock",
-        "unix /usr/bin/node -> %00",
+        "unix /usr/bin/node -> %_",
         "socket /usr/bin/ping -> raw%20icmp",
         "user 1000",
         "depth 8",

@@ -107,7 +107,7 @@ impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() || self.0 == "?" || self.0 == "outside" {
             // An empty text has a form too, and a file of such a name is none of the words.
-            f.write_str("%00")?;
+            f.write_str("%_")?;
         }
         for c in self.0.chars() {
             match c {
@@ -127,7 +127,7 @@ fn unescape(text: &str) -> Option<Name> {
     if text.is_empty() {
         return None;
     }
-    let text = text.strip_prefix("%00").unwrap_or(text);
+    let text = text.strip_prefix("%_").unwrap_or(text);
     if !text.contains('%') {
         return Some(text.into());
     }

@@ -142,3 +142,64 @@ fn instances_that_run_are_bounded_and_what_does_nothing_takes_no_place() {
     assert_eq!((context.live.len(), context.evicted), (INSTANCES_MAX, 10));
     assert_eq!(context.changed().filter(|(_, state)| state.is_none()).count(), 10);
 }
+
+#[test]
+fn whatever_texts_agents_choose_every_behaviour_comes_back_from_its_text() {
+    const PARTS: [&str; 28] = [
+        "/",
+        ".",
+        "a",
+        "7",
+        " ",
+        "%",
+        "*",
+        "[",
+        "]",
+        ":",
+        "->",
+        " -> ",
+        "\n",
+        "\u{0}",
+        "é",
+        "…",
+        "tmp",
+        "-",
+        "outside",
+        "?",
+        "\u{2028}",
+        "192.0.2.7",
+        "::1",
+        "/24",
+        "*.",
+        "xn--",
+        "\\",
+        "%00",
+    ];
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    for _ in 0..20_000 {
+        let mut text =
+            || -> Name { (0..next(6)).map(|_| PARTS[next(PARTS.len())]).collect::<String>().into() };
+        let (exe, script, one) = (text(), Some(text()), text());
+        let address = "192.0.2.1".parse().unwrap();
+        let protocol = Name::from("tcp");
+        for act in [
+            Act::Exec { begins: false, content: None },
+            Act::Endpoint { address, port: Some(443), protocol, name: Some(one.clone()) },
+            Act::Unix(one.clone()),
+            Act::Ask(one.clone()),
+            Act::Socket(one.clone()),
+        ] {
+            let seen = Observation { script: script.clone(), ..seen(0, 1, &exe, act) };
+            for behaviour in Context::default().behaviours(&seen) {
+                let text = behaviour.to_string();
+                assert_eq!(text.parse().as_ref(), Ok(&behaviour), "{text:?}");
+            }
+        }
+    }
+}
