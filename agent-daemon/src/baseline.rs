@@ -2,6 +2,9 @@
 //!
 //! An event becomes an [`observation::Observation`], that in its [`context`] becomes [`behaviour::Behaviour`]s, and those
 //! are learned into a role's [`learn::Model`]. No clock and no files, except in the store.
+//!
+//! Of one observation: `context.behaviours` once, then [`compare::compare`], then [`Baselines::learn_behaviours`], so that
+//! what is new is found before it is known; [`alert::Alerts`] joins findings; [`store::Store::flush`] now and then.
 
 pub mod alert;
 pub mod behaviour;

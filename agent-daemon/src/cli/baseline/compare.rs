@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.output == Output::Text {
         anstream::print!("{}", table(&alerts));
         anstream::println!(
-            "{} findings of {} causes in {} acts",
+            "findings: {}, of causes: {}, in acts: {}",
             grouped(found),
             grouped(alerts.all().count() as u64 + alerts.forgotten),
             grouped(acts)
