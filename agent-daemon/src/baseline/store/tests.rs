@@ -3,7 +3,8 @@
 use super::*;
 use crate::baseline::{
     document::Document,
-    observation::{Observation, read},
+    learn::Bounds,
+    observation::{Act, Observation, read},
     support::Support,
 };
 
@@ -124,4 +125,48 @@ fn one_writes_at_a_time_and_others_can_read() {
     assert_eq!(text(&Store::open_existing(&path).unwrap().load().unwrap()), text(&baselines));
     drop(store);
     assert!(Store::open(&path).is_ok());
+}
+
+#[test]
+fn at_the_bounds_too_the_result_does_not_depend_on_how_often_it_was_put_away() {
+    let session = observations();
+    let connect = session.iter().find(|seen| matches!(seen.act, Act::Endpoint { .. })).unwrap();
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut next = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let mut all = Vec::new();
+    for step in 0..3_000 {
+        let (host, domain) = (next(40), next(9));
+        let name = (domain > 2).then(|| Name::from(format!("h{host}.d{domain}.net")));
+        let address = format!("10.{domain}.{}.{host}", host % 3).parse().unwrap();
+        let (port, protocol) = (Some(443), Name::from("tcp"));
+        all.push(Observation {
+            time: Time(connect.time.0 + step * 600_000_000_000),
+            role: Some(format!("r{}", next(4)).into()),
+            instance: Some(InstanceId(next(12))),
+            refused: false,
+            act: Act::Endpoint { address, port, protocol, name },
+            ..connect.clone()
+        });
+    }
+    let bounds = Bounds { roles: 3, total: 70, of_role: 40, of_program: 24 };
+    let mut straight = Baselines::default();
+    straight.bounds = bounds;
+    all.iter().for_each(|seen| drop(straight.learn(seen)));
+    let sum = |of: fn(&Model) -> u64| straight.models.values().map(of).sum::<u64>();
+    assert!(sum(|model| model.tally.folded) > 0 && sum(|model| model.tally.left_out) > 0);
+    let directory = tempfile::tempdir().unwrap();
+    for part in all.chunks(37) {
+        let mut store = Store::open(&directory.path().join("b.db")).unwrap();
+        let mut baselines = store.load().unwrap();
+        baselines.bounds = bounds;
+        part.iter().for_each(|seen| drop(baselines.learn(seen)));
+        store.flush(&mut baselines, &[]).unwrap();
+    }
+    let stored = Store::open_existing(&directory.path().join("b.db")).unwrap().load().unwrap();
+    assert!(text(&stored) == text(&straight), "{}\n{}", text(&stored), text(&straight));
 }
