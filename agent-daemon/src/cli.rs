@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 pub mod agent;
+pub mod baseline;
 pub mod daemon;
 pub mod detach;
 pub mod doctor;
@@ -45,6 +46,9 @@ enum Verb {
     /// Check roles, and ask what they allow.
     #[command(subcommand)]
     Role(role::Verb),
+    /// Learn what roles usually do, and show what differs.
+    #[command(subcommand)]
+    Baseline(baseline::Verb),
     Doctor(doctor::Args),
     Names(names::Args),
     Metrics(metrics::Args),
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Events(args) => events::run(&args),
         Verb::Agent(args) => agent::run(&args),
         Verb::Role(verb) => role::run(&verb),
+        Verb::Baseline(verb) => baseline::run(&verb),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Names(args) => names::run(&args),
         Verb::Metrics(args) => metrics::run(&args),

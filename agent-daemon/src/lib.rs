@@ -4,6 +4,7 @@
 //! - `config`: where things are, what is recorded of whom
 //! - `policy::{parse, compile, explain}`: YAML documents → one table; pure
 //! - `identity::{registry, discovery, naming}`: who is who
+//! - `baseline`: what a role usually does, and what differs from it; pure but for its store
 //! - `event`: an event as people and machines read it
 //! - `kernel`: the only folder that names aya; `Kernel` is its whole surface
 //! - `record`: where events go: NDJSON file, followers, metrics
@@ -12,9 +13,10 @@
 //! - `daemon`: build, spawn, drain
 //! - `cli`: one file per verb
 //!
-//! Who may import whom: `event ← identity ← policy`; `event, policy ← kernel`; `event ← record`;
+//! Who may import whom: `event ← identity ← policy`; `event ← baseline`; `event, policy ← kernel`; `event ← record`;
 //! all of these `← pipeline ← daemon ← cli`. `tests/tidy.rs` keeps it.
 
+pub mod baseline;
 pub mod cli;
 pub mod config;
 pub mod control;

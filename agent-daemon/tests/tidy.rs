@@ -10,13 +10,17 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("config", &[]),
+    ("baseline", &["config", "event"]),
     ("identity", &["config", "event"]),
     ("policy", &["config", "event", "identity"]),
     ("kernel", &["config", "event", "identity", "policy"]),
     ("record", &["config", "event"]),
-    ("control", &["config", "event", "identity", "kernel", "policy", "record"]),
-    ("pipeline", &["config", "control", "event", "identity", "kernel", "policy", "record"]),
-    ("daemon", &["config", "control", "event", "identity", "kernel", "pipeline", "policy", "record"]),
+    ("control", &["baseline", "config", "event", "identity", "kernel", "policy", "record"]),
+    ("pipeline", &["baseline", "config", "control", "event", "identity", "kernel", "policy", "record"]),
+    (
+        "daemon",
+        &["baseline", "config", "control", "event", "identity", "kernel", "pipeline", "policy", "record"],
+    ),
 ];
 
 /// A word, where it is looked for, and the only files that may have it there. A folder ends in `/`.
@@ -48,6 +52,19 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
     ("tokio", "agent-daemon/src/policy", &[]),
     ("fs", "agent-daemon/src/policy", &[]),
     ("now", "agent-daemon/src/policy", &[]),
+    // What a baseline learns and finds depends on events alone.
+    ("tokio", "agent-daemon/src/baseline", &[]),
+    ("now", "agent-daemon/src/baseline", &[]),
+    (
+        "fs",
+        "agent-daemon/src/baseline",
+        &["agent-daemon/src/baseline/store.rs", "agent-daemon/src/baseline/store/"],
+    ),
+    (
+        "rusqlite",
+        "agent-daemon/src/",
+        &["agent-daemon/src/baseline/store.rs", "agent-daemon/src/baseline/store/"],
+    ),
     // One owner of state.
     ("Mutex", "agent-daemon/src/", &[]),
     ("RwLock", "agent-daemon/src/", &[]),

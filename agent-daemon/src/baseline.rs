@@ -1,0 +1,30 @@
+//! Baselines: what a role usually does, and what differs from it.
+//!
+//! An event becomes an [`observation::Observation`], that in its [`context`] becomes [`behaviour::Behaviour`]s, and those
+//! are learned into a role's [`learn::Model`]. No clock and no files, except in the store.
+//!
+//! Of one observation: `context.behaviours` once, then [`compare::compare`], then [`Baselines::learn_behaviours`], so that
+//! what is new is found before it is known; [`alert::Alerts`] joins findings; [`store::Store::flush`] now and then.
+
+pub mod alert;
+pub mod behaviour;
+pub mod compare;
+pub mod content;
+pub mod context;
+pub mod diff;
+pub mod document;
+pub mod evidence;
+pub mod learn;
+pub mod maturity;
+pub mod observation;
+pub mod replay;
+pub mod severity;
+pub mod store;
+pub mod support;
+
+pub use self::{
+    behaviour::Behaviour,
+    learn::{Baselines, Bounds, Model},
+    observation::Observation,
+    support::Support,
+};

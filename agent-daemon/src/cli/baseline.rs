@@ -1,0 +1,144 @@
+//! `chaperone baseline …`: learn from recorded events, show, compare, forget, and exchange with other hosts.
+
+mod compare;
+mod diff;
+mod exchange;
+mod forget;
+mod learn;
+mod progress;
+mod show;
+
+use std::{
+    fs::File,
+    io::{BufReader, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+
+use crate::{
+    baseline::{
+        Baselines, Model, Support,
+        replay::{Faults, Replay, fingerprint},
+        store::Store,
+    },
+    cli::render,
+    config::problem::{nearest, quoted},
+    event::word::Time,
+};
+
+/// The verbs of `chaperone baseline`.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Learn(learn::Args),
+    Show(show::Args),
+    Diff(diff::Args),
+    Compare(compare::Args),
+    Forget(forget::Args),
+    Export(exchange::Export),
+    Import(exchange::Import),
+}
+
+/// `chaperone baseline …`
+pub fn run(verb: &Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Learn(args) => learn::run(args),
+        Verb::Show(args) => show::run(args),
+        Verb::Diff(args) => diff::run(args),
+        Verb::Compare(args) => compare::run(args),
+        Verb::Forget(args) => forget::run(args),
+        Verb::Export(args) => exchange::export(args),
+        Verb::Import(args) => exchange::import(args),
+    }
+}
+
+/// Where baselines are kept.
+#[derive(Debug, clap::Args)]
+struct At {
+    /// The file that baselines are kept in
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/chaperone/baseline.db")]
+    store: PathBuf,
+}
+
+/// What counts as usual.
+#[derive(Debug, clap::Args)]
+struct SupportArgs {
+    /// A behaviour is usual when at least so many instances showed it, …
+    #[arg(long, value_name = "COUNT", default_value_t = Support::default().instances)]
+    support_instances: usize,
+    /// … on so many days, …
+    #[arg(long, value_name = "COUNT", default_value_t = Support::default().days)]
+    support_days: usize,
+    /// … or on so many hosts
+    #[arg(long, value_name = "COUNT", default_value_t = Support::default().hosts)]
+    support_hosts: usize,
+}
+
+impl SupportArgs {
+    fn support(&self) -> Support {
+        Support { instances: self.support_instances, days: self.support_days, hosts: self.support_hosts }
+    }
+}
+
+fn load(store: &Path) -> Result<(Store, Baselines)> {
+    let store = Store::open_existing(store)?;
+    let baselines = store.load()?;
+    Ok((store, baselines))
+}
+
+/// The baseline of a role, or which roles there are.
+fn role<'a>(baselines: &'a Baselines, role: &str) -> Result<&'a Model> {
+    let Some(model) = baselines.models.get(role) else {
+        let known = nearest(role, baselines.models.keys().map(|name| &**name));
+        bail!("nothing has been learned of a role {} ({known})", quoted(role));
+    };
+    Ok(model)
+}
+
+/// An event file, and what tells it from others; `None` where it has no whole line.
+fn open(path: &Path) -> Result<Option<(File, String)>> {
+    let open = || File::open(path).with_context(|| format!("open {}", path.display()));
+    let print = fingerprint(BufReader::new(open()?)).with_context(|| format!("read {}", path.display()))?;
+    Ok(match print {
+        Some(print) => Some((open()?, print)),
+        None => None,
+    })
+}
+
+fn replay(file: File, path: &Path, bytes: u64, lines: u64) -> Replay<BufReader<File>> {
+    Replay::new(BufReader::with_capacity(1 << 20, file), &path.display().to_string(), bytes, lines)
+}
+
+/// What was passed over, to standard error.
+fn tell(path: &Path, faults: &Faults) {
+    for fault in &faults.told {
+        anstream::eprintln!("chaperone baseline: {}", render::harmless(fault));
+    }
+    let passed = faults.foreign + faults.newer;
+    if passed > faults.told.len() as u64 {
+        anstream::eprintln!("chaperone baseline: {}: {passed} lines were passed over in all", path.display());
+    }
+    if faults.unfinished {
+        anstream::eprintln!(
+            "chaperone baseline: {}: the last line has no end: it is being written, or was cut off; it was left for the \
+             next time",
+            path.display()
+        );
+    }
+}
+
+/// A moment to the second.
+fn moment(time: Time) -> String {
+    let text = time.to_string();
+    text.get(..19).unwrap_or(&text).replace('T', " ")
+}
+
+fn per_cent(chance: f64) -> String {
+    format!("{:.1} %", chance * 100.0)
+}
+
+fn is_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
