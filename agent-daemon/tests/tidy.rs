@@ -36,7 +36,8 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
     ("bpf_probe_write_user", "agent-ebpf/src/", &[]),
     ("EVENTS", "agent-ebpf/src/", &["agent-ebpf/src/emit.rs", "agent-ebpf/src/maps.rs"]),
     ("bpf_ringbuf_output", "agent-ebpf/src/", &["agent-ebpf/src/emit.rs"]),
-    ("bpf_ringbuf_reserve", "agent-ebpf/src/", &[]),
+    ("bpf_ringbuf_reserve", "agent-ebpf/src/", &["agent-ebpf/src/emit.rs"]),
+    ("bpf_ringbuf_submit", "agent-ebpf/src/", &["agent-ebpf/src/emit.rs"]),
     // Reading kernel memory.
     (
         "bpf_probe_read_kernel",
