@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod learn;
 pub mod maturity;
 pub mod observation;
+pub mod promote;
 pub mod replay;
 pub mod severity;
 pub mod store;

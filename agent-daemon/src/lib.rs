@@ -13,7 +13,7 @@
 //! - `daemon`: build, spawn, drain
 //! - `cli`: one file per verb
 //!
-//! Who may import whom: `event ← identity ← policy`; `event ← baseline`; `event, policy ← kernel`; `event ← record`;
+//! Who may import whom: `event ← identity, baseline ← policy`; `event, policy ← kernel`; `event ← record`;
 //! all of these `← pipeline ← daemon ← cli`. `tests/tidy.rs` keeps it.
 
 pub mod baseline;

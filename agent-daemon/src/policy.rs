@@ -3,6 +3,7 @@
 pub mod address;
 pub mod compile;
 mod draft;
+pub mod dry_run;
 pub mod explain;
 pub mod host;
 pub mod lookup;

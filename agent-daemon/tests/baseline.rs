@@ -257,3 +257,71 @@ fn learning_stops_when_the_role_is_stable() {
     let rest = place.ok(&["learn", "--from", "e", "--store", "s.db"]);
     assert!(rest.contains("lines had been learned before") && !rest.contains(": 0 events"), "{rest}");
 }
+
+#[test]
+fn what_is_promoted_is_a_role_and_says_what_it_would_have_refused() {
+    let place = Place::new();
+    place.events("e", SMALL, 7, 6_000);
+    place.ok(&["learn", "--from", "e", "--store", "s.db"]);
+    let promote = |more: &[&str]| -> serde_json::Value {
+        let words = [
+            "promote",
+            "--role",
+            "role-1",
+            "--config",
+            "etc",
+            "--store",
+            "s.db",
+            "--against",
+            "e",
+            "-o",
+            "json",
+        ];
+        serde_json::from_str(&place.ok(&[&words, more].concat())).unwrap()
+    };
+    // All that was seen, as rules: nothing of it would have been refused.
+    let all = promote(&["--support-instances", "1", "--support-days", "1"]);
+    let run = &all["dry_run"];
+    assert!(run["acts"].as_u64().unwrap() > 500 && all["added"].as_u64().unwrap() > 40, "{all}");
+    assert_eq!((run["refused"].as_u64(), run["unjudged"].as_u64()), (Some(0), Some(0)), "{run}");
+    // What several instances have shown alone: what would have been refused is what is not usual, to the act.
+    let usual = promote(&["--support-instances", "8"]);
+    let (run, document) = (&usual["dry_run"], usual["document"].as_str().unwrap());
+    let targets = run["targets"].as_object().unwrap();
+    let acts: u64 = targets.values().map(|target| target["acts"].as_u64().unwrap()).sum();
+    assert!(acts > 0 && Some(acts) == run["refused"].as_u64() && acts < run["acts"].as_u64().unwrap());
+    for target in targets.keys() {
+        let to = target.strip_suffix(" tcp").unwrap();
+        assert!(!document.contains(&format!("\"{to}\"")), "{to} has a rule and is refused");
+    }
+    // What people have written goes before, and decides.
+    let named = document.lines().find(|line| line.contains(".net:443")).unwrap();
+    let named = named.split('"').nth(1).unwrap();
+    fs::create_dir_all(place.path("etc/roles")).unwrap();
+    let role = format!(
+        "apiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: role-1 }}\nspec:\n  mode: enforce\n  network:\n    \
+         default: allow\n    defaults: {{ unix: alert }}\n    rules:\n      - {{ to: \"{named}\", verdict: deny }}\n"
+    );
+    fs::write(place.path("etc/roles/r.yaml"), role).unwrap();
+    let kept = promote(&["--support-instances", "1", "--support-days", "1"]);
+    let (run, document) = (&kept["dry_run"], kept["document"].as_str().unwrap());
+    assert_eq!(document.matches(named).count(), 1, "{document}");
+    for line in ["mode: enforce", "default: deny", "defaults: {\"unix\":\"alert\"}", "verdict: deny"] {
+        assert!(document.contains(line), "{line} in {document}");
+    }
+    let targets = run["targets"].as_object().unwrap();
+    assert_eq!(targets.keys().collect::<Vec<_>>(), [&format!("{named} tcp")]);
+    // For people: the file alone on standard output, as the daemon reads it.
+    let words = ["promote", "--role", "role-1", "--config", "etc", "--store", "s.db", "--to", "new.yaml"];
+    assert_eq!(place.ok(&words), "");
+    assert!(place.wrong(&words).contains("it must not exist yet"));
+    let check = Command::new(env!("CARGO_BIN_EXE_chaperone"))
+        .args(["role", "check"])
+        .arg(place.path("new.yaml"))
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", text(&check.stderr));
+    assert!(
+        place.wrong(&["promote", "--role", "role-9", "--store", "s.db"]).contains("nothing has been learned")
+    );
+}

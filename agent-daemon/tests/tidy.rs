@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("baseline", &["config", "event"]),
     ("identity", &["config", "event"]),
-    ("policy", &["config", "event", "identity"]),
+    ("policy", &["baseline", "config", "event", "identity"]),
     ("kernel", &["config", "event", "identity", "policy"]),
     ("record", &["config", "event"]),
     ("control", &["baseline", "config", "event", "identity", "kernel", "policy", "record"]),

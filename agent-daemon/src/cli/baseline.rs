@@ -1,4 +1,4 @@
-//! `chaperone baseline …`: learn from recorded events, show, compare, forget, and exchange with other hosts.
+//! `chaperone baseline …`: learn from recorded events, show, compare, promote, forget, and exchange with other hosts.
 
 mod compare;
 mod diff;
@@ -6,6 +6,7 @@ mod exchange;
 mod forget;
 mod learn;
 mod progress;
+mod promote;
 mod show;
 
 use std::{
@@ -39,6 +40,7 @@ pub enum Verb {
     Forget(forget::Args),
     Export(exchange::Export),
     Import(exchange::Import),
+    Promote(promote::Args),
 }
 
 /// `chaperone baseline …`
@@ -51,6 +53,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Forget(args) => forget::run(args),
         Verb::Export(args) => exchange::export(args),
         Verb::Import(args) => exchange::import(args),
+        Verb::Promote(args) => promote::run(args),
     }
 }
 
