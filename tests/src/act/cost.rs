@@ -46,6 +46,8 @@ pub enum Op {
     Hello,
     /// 32 KiB over a TCP connection on loopback that stands
     Bulk,
+    /// 1 MiB over such a connection, in writes of 128 KiB and as fast as the window lets them go
+    Stream,
     /// open, read, close of a small file
     Open,
     /// the cheapest system call
@@ -139,13 +141,21 @@ impl Op {
                 let words = if self == Self::Hello { hello() } else { Vec::new() };
                 Box::new(move || connect(&listener, to, &words))
             }
-            Self::Bulk => {
+            Self::Bulk | Self::Stream => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
                 let ours = TcpStream::connect(listener.local_addr()?).context("connect")?;
                 let (theirs, _) = listener.accept().context("accept")?;
                 let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
-                let bytes = vec![b'x'; BULK_BYTES];
-                Box::new(move || pass(&ours, &theirs, &bytes))
+                if self == Self::Bulk {
+                    let bytes = vec![b'x'; BULK_BYTES];
+                    Box::new(move || pass(&ours, &theirs, &bytes))
+                } else {
+                    for end in [&ours, &theirs] {
+                        nix::fcntl::fcntl(end, nix::fcntl::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+                    }
+                    let bytes = vec![b'x'; WRITE_BYTES];
+                    Box::new(move || stream(&ours, &theirs, &bytes))
+                }
             }
             Self::Open => {
                 std::fs::write("/tmp/chaperone-cost", [b'x'; 64]).context("write the small file")?;
@@ -179,6 +189,23 @@ fn pass(ours: &OwnedFd, theirs: &OwnedFd, bytes: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
+/// So many bytes that what begins a connection does not count: written while there is room, read while there are any.
+fn stream(ours: &OwnedFd, theirs: &OwnedFd, bytes: &[u8]) -> Result<(), Refused> {
+    let soon = |done: Result<usize, Refused>| match done {
+        Err(refused) if refused.errno == libc::EAGAIN => Ok(0),
+        done => done,
+    };
+    let (mut buffer, mut written, mut read) = (vec![0; WRITE_BYTES], 0, 0);
+    while read < STREAM_BYTES {
+        let next = bytes.len().min(STREAM_BYTES - written);
+        if next > 0 {
+            written += soon(sys::write(ours, &bytes[..next]).map(|sent| sent.bytes))?;
+        }
+        read += soon(sys::read(theirs, &mut buffer))?;
+    }
+    Ok(())
+}
+
 fn connect(listener: &TcpListener, to: SocketAddr, words: &[u8]) -> Result<(), Refused> {
     let ours = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
     sys::connect(&ours, &Addr::inet(to))?;
@@ -206,6 +233,9 @@ fn getpid() -> Result<(), Refused> {
 const HELLO_BYTES: usize = 517;
 /// One segment, and less than the window.
 const BULK_BYTES: usize = 32 << 10;
+const STREAM_BYTES: usize = 1 << 20;
+/// As the usual programs that measure throughput have it.
+const WRITE_BYTES: usize = 128 << 10;
 /// Small, and with a loader and a library to map.
 const DYNAMIC: &str = "/bin/true";
 const SETTLE: Duration = Duration::from_millis(60);

@@ -59,7 +59,7 @@ enum Who {
 
 const OPS: [Op; 4] = [Op::Exec, Op::Connect, Op::Open, Op::Getpid];
 /// What passes the programs for names.
-const TALK: [Op; 3] = [Op::Connect, Op::Hello, Op::Bulk];
+const TALK: [Op; 4] = [Op::Connect, Op::Hello, Op::Bulk, Op::Stream];
 
 /// Measures everything, or the start and the parts named in `CHAPERONE_COST`: `table`, `names`, `spoken`,
 /// `scale`, `rules`, `instances`, `memory`.

@@ -196,6 +196,7 @@ fn times(op: Op) -> u64 {
         Op::Exec => 200,
         Op::Connect | Op::Hello => 2_000,
         Op::Bulk => 5_000,
+        Op::Stream => 200,
         Op::Open => 10_000,
         Op::Getpid => 50_000,
     }
