@@ -10,7 +10,7 @@ use super::{
     learn::Model,
     support::Support,
 };
-use crate::event::Name;
+use crate::{config::document::Protocol, event::Name};
 
 /// What a baseline would have a role allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -109,13 +109,13 @@ fn endpoint(to: &Endpoint, folded: bool) -> Result<Key, &'static str> {
     if wide && !folded {
         return Err(FOLDED);
     }
-    let protocol = match &*to.protocol {
-        "tcp" | "udp" | "icmp" => to.protocol.clone(),
-        "mptcp" => "tcp".into(),
-        _ => return Err("a rule by address speaks of tcp, udp and icmp alone"),
+    let Some(protocol) = Protocol::of_socket(&to.protocol) else {
+        return Err("a rule by address speaks of tcp, udp and icmp alone");
     };
-    let host = to.host.to_string();
-    match to.port {
+    // An echo socket's port is the caller's to choose and means nothing.
+    let port = if protocol == Protocol::Icmp { Port::None } else { to.port };
+    let (host, protocol) = (to.host.to_string(), Name::from(protocol.name()));
+    match port {
         Port::Number(port) => Ok((format!("{host}:{port}"), Some(protocol))),
         // An address without a port stands without brackets.
         Port::None => Ok((host.trim_matches(['[', ']']).to_owned(), Some(protocol))),

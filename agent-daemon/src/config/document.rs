@@ -128,6 +128,19 @@ vocabulary! {
     }
 }
 
+impl Protocol {
+    /// What rules call the protocol of a socket, as an event names it: the kernel side's `Socket::rule_protocol`.
+    #[must_use]
+    pub fn of_socket(word: &str) -> Option<Self> {
+        match word {
+            "tcp" | "mptcp" => Some(Self::Tcp),
+            "udp" | "udplite" => Some(Self::Udp),
+            "icmp" | "icmpv6" => Some(Self::Icmp),
+            _ => None,
+        }
+    }
+}
+
 /// Where agents of the role may send to.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

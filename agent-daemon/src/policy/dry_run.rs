@@ -93,12 +93,7 @@ impl DryRun {
 fn act(seen: &observation::Act) -> Option<Result<Act, ()>> {
     let act = match seen {
         observation::Act::Endpoint { address, port, protocol, name } => {
-            let protocol = match &**protocol {
-                "tcp" | "mptcp" => Protocol::Tcp,
-                "udp" | "udplite" => Protocol::Udp,
-                "icmp" | "icmpv6" => Protocol::Icmp,
-                _ => return Some(Err(())),
-            };
+            let Some(protocol) = Protocol::of_socket(protocol) else { return Some(Err(())) };
             let port = if protocol == Protocol::Icmp { 0 } else { port.unwrap_or_default() };
             let to = Endpoint { address: address.to_canonical(), port: u16::try_from(port).ok()?, protocol };
             match name.as_ref().and_then(|name| HostName::parse(name).ok()) {

@@ -27,6 +27,8 @@ const SHOWN: &[&str] = &[
     "connect /usr/bin/node -> 192.0.2.7:53/udp",
     "connect /usr/bin/node -> [2001:db8::1]:443/tcp",
     "connect /usr/bin/ping -> 192.0.2.7:-/icmp",
+    "connect /usr/bin/ping -> 192.0.2.7:1025/icmp",
+    "connect /usr/bin/ping -> [2001:db8::1]:0/icmpv6",
     "connect /usr/bin/node -> *.example.org:443/tcp",
     "connect /usr/bin/node -> 198.51.100.0/24:443/tcp",
     "connect /usr/bin/node -> 127.0.0.1:ephemeral/tcp",
@@ -53,13 +55,14 @@ fn each_endpoint_that_is_usual_is_one_rule_for_all_programs() {
         [
             "192.0.2.7 icmp",
             "192.0.2.7:53 udp",
+            "2001:db8::1 icmp",
             "[2001:db8::1]:443 tcp",
             "api.example.com:443 tcp",
             "unix:/run/nscd/socket -",
         ]
     );
     assert_eq!(tos(&all.names), ["other.example.com -"]);
-    let api = &all.rules[3];
+    let api = &all.rules[4];
     assert_eq!((api.acts, api.instances, api.days, api.by.len()), (6, 3, 3, 2));
     assert_eq!((all.left.len(), all.unusual), (6, 0));
 }
