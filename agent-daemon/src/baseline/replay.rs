@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read as _};
 
+use agent_common::identity::hash_bytes;
 use serde::Serialize;
 
 use super::observation::{Fault, Observation, read};
@@ -100,10 +101,7 @@ impl<R: BufRead> Replay<R> {
 pub fn fingerprint(mut from: impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-    let hash = line.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    Ok(line.ends_with(b"\n").then(|| format!("{hash:016x}")))
+    Ok(line.ends_with(b"\n").then(|| format!("{:016x}", hash_bytes(&line))))
 }
 
 /// Longer lines are no events.

@@ -25,7 +25,7 @@ use crate::{
         replay::{Faults, Replay, fingerprint},
         store::Store,
     },
-    cli::render,
+    cli::{render, role::Output},
     config::problem::{nearest, quoted},
     event::word::Time,
 };
@@ -63,6 +63,18 @@ struct At {
     /// The file that baselines are kept in
     #[arg(long, value_name = "FILE", default_value = "/var/lib/chaperone/baseline.db")]
     store: PathBuf,
+}
+
+/// How a verb reads baselines and shows what it found.
+#[derive(Debug, clap::Args)]
+struct Reading {
+    #[command(flatten)]
+    support: SupportArgs,
+    #[command(flatten)]
+    at: At,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 /// What counts as usual.

@@ -4,7 +4,7 @@ mod now;
 
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -19,9 +19,11 @@ use crate::{
         document::Protocol,
         problem::{Problems, nearest, quoted},
     },
+    identity::registry::Registry,
     policy::{
         self,
         explain::{Act, Explanation, explain as explain_act},
+        table::Table,
     },
 };
 
@@ -124,14 +126,7 @@ pub fn explain(args: &Explain) -> Result<ExitCode> {
     let act = Act::parse(&args.to, args.protocol.map(protocol))
         .map_err(|fault| anyhow::anyhow!("{} ({})", fault.what, fault.remedy))
         .context("--to")?;
-    let (documents, found) = Documents::read(&args.config);
-    let (registry, table) = match policy::build(&documents, found) {
-        Ok(built) => built,
-        Err(problems) => {
-            tell(&problems)?;
-            bail!("the configuration in {} has mistakes", args.config.display());
-        }
-    };
+    let (_, registry, table) = configured(&args.config)?;
     if !registry.roles().any(|(_, name)| name == args.role) {
         let known = nearest(&args.role, registry.roles().map(|(_, name)| name));
         bail!("there is no role {} in {} ({known})", quoted(&args.role), args.config.display());
@@ -155,6 +150,18 @@ pub fn explain(args: &Explain) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What lies in a configuration's directory, with registry and table; what is wrong with it is told.
+pub fn configured(config: &Path) -> Result<(Documents, Registry, Table)> {
+    let (documents, found) = Documents::read(config);
+    match policy::build(&documents, found) {
+        Ok((registry, table)) => Ok((documents, registry, table)),
+        Err(problems) => {
+            tell(&problems)?;
+            bail!("the configuration in {} has mistakes", config.display());
+        }
+    }
 }
 
 /// Every problem with its source line, and how many there are, to standard error.

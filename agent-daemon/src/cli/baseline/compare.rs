@@ -9,7 +9,7 @@ use std::{
 use anstyle::Style;
 use anyhow::{Context as _, Result};
 
-use super::{At, SupportArgs, moment, progress::Progress};
+use super::{Reading, moment, progress::Progress};
 use crate::{
     baseline::{
         alert::{Alert, Alerts},
@@ -39,17 +39,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     severities: Option<PathBuf>,
     #[command(flatten)]
-    support: SupportArgs,
-    #[command(flatten)]
-    at: At,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    reading: Reading,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (_, baselines) = super::load(&args.at.store)?;
+    let (_, baselines) = super::load(&args.reading.at.store)?;
     let severities = match &args.severities {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
@@ -57,7 +52,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         None => Severities::default(),
     };
-    let rules = Rules { support: args.support.support(), severities };
+    let rules = Rules { support: args.reading.support.support(), severities };
     let (mut context, mut alerts) = (Context::default(), Alerts::default());
     let (mut acts, mut found) = (0_u64, 0_u64);
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -76,7 +71,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             acts += u64::from(!behaviours.is_empty());
             for finding in compare(&baselines, &rules, &seen, &behaviours) {
                 found += 1;
-                match args.output {
+                match args.reading.output {
                     Output::Json => {
                         serde_json::to_writer(&mut out, &finding)?;
                         out.write_all(b"\n")?;
@@ -89,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         super::tell(path, &replay.faults);
     }
     out.flush()?;
-    if args.output == Output::Text {
+    if args.reading.output == Output::Text {
         anstream::print!("{}", table(&alerts));
         anstream::println!(
             "findings: {}, of causes: {}, in acts: {}",

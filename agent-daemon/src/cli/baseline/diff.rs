@@ -6,7 +6,7 @@ use anstyle::Style;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{At, SupportArgs};
+use super::Reading;
 use crate::{
     baseline::{
         Model,
@@ -30,19 +30,14 @@ pub struct Args {
     #[arg(value_name = "ROLE|FILE")]
     b: String,
     #[command(flatten)]
-    support: SupportArgs,
-    #[command(flatten)]
-    at: At,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    reading: Reading,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (a, b) = (model(args, &args.a)?, model(args, &args.b)?);
-    let all = diff(&a, &b, &args.support.support());
-    if args.output == Output::Json {
+    let all = diff(&a, &b, &args.reading.support.support());
+    if args.reading.output == Output::Json {
         anstream::println!("{}", json!(all));
         return Ok(ExitCode::SUCCESS);
     }
@@ -70,7 +65,7 @@ fn breadth(breadth: Option<Breadth>) -> String {
 
 fn model(args: &Args, name: &str) -> Result<Model> {
     if !Path::new(name).is_file() {
-        let (_, baselines) = super::load(&args.at.store)?;
+        let (_, baselines) = super::load(&args.reading.at.store)?;
         return Ok(super::role(&baselines, name)?.clone());
     }
     let text = std::fs::read_to_string(name).with_context(|| format!("read {name}"))?;

@@ -57,11 +57,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if what == Forget::default() && !args.all {
         bail!("say what to forget: --since, --until, --instance, --host, --behaviour, or --all of the role");
     }
-    let (_, _) = super::load(&args.at.store).and_then(|(store, all)| {
-        super::role(&all, &args.role)?;
-        Ok((store, all))
-    })?;
+    // One that is not there is not made by this.
+    drop(Store::open_existing(&args.at.store)?);
     let mut store = Store::open(&args.at.store)?;
+    let mut baselines = store.load()?;
+    super::role(&baselines, &args.role)?;
     if args.all {
         store.delete(&args.role)?;
         match args.output {
@@ -70,7 +70,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut baselines = store.load()?;
     let Some(model) = baselines.models.get_mut(&*args.role) else { bail!("role {} has gone", args.role) };
     let done = model.forget(&what);
     store.flush(&mut baselines, &[])?;

@@ -9,13 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::{At, SupportArgs, progress::Progress};
+use super::{Reading, progress::Progress};
 use crate::{
     baseline::promote::promote,
-    cli::role::Output,
+    cli::role::{Output, configured},
     config::{
         Documents,
         document::RoleDocument,
@@ -52,12 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     against: Vec<PathBuf>,
     #[command(flatten)]
-    support: SupportArgs,
-    #[command(flatten)]
-    at: At,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    reading: Reading,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -75,10 +70,10 @@ enum ModeName {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (_, baselines) = super::load(&args.at.store)?;
+    let (_, baselines) = super::load(&args.reading.at.store)?;
     let model = super::role(&baselines, &args.role)?;
-    let proposed = promote(model, &args.support.support(), args.folded);
-    let (there, before) = configured(args)?;
+    let proposed = promote(model, &args.reading.support.support(), args.folded);
+    let (there, _, before) = configured(&args.config)?;
     let role = there.roles.iter().find(|role| role.metadata.name.value == args.role);
     let written = document::write(&document::Wish {
         role: &args.role,
@@ -100,7 +95,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.to {
         write(path, &written.text)?;
     }
-    if args.output == Output::Json {
+    if args.reading.output == Output::Json {
         let report = json!({ "document": written.text, "added": written.added, "proposed": proposed, "dry_run": dry_run });
         anstream::println!("{report}");
         return Ok(ExitCode::SUCCESS);
@@ -110,18 +105,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     anstream::eprint!("{}", report::for_people(&written, &proposed, dry_run.as_ref()));
     Ok(ExitCode::SUCCESS)
-}
-
-/// The configuration as it is, with its table.
-fn configured(args: &Args) -> Result<(Documents, Table)> {
-    let (documents, found) = Documents::read(&args.config);
-    match policy::build(&documents, found) {
-        Ok((_, table)) => Ok((documents, table)),
-        Err(problems) => {
-            let all: Vec<String> = problems.0.iter().map(|p| p.for_people(false)).collect();
-            bail!("the configuration in {} has mistakes:\n{}", args.config.display(), all.join("\n"))
-        }
-    }
 }
 
 /// The table of what was written: it must be what the daemon would read.

@@ -6,7 +6,7 @@ use anstyle::Style;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{At, SupportArgs, moment, per_cent};
+use super::{Reading, moment, per_cent};
 use crate::{
     baseline::{Model, Support, compare::grouped, maturity::Maturity},
     cli::{
@@ -23,19 +23,14 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
     #[command(flatten)]
-    support: SupportArgs,
-    #[command(flatten)]
-    at: At,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    reading: Reading,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (_, baselines) = super::load(&args.at.store)?;
-    let support = args.support.support();
-    match (&args.role, args.output) {
+    let (_, baselines) = super::load(&args.reading.at.store)?;
+    let support = args.reading.support.support();
+    match (&args.role, args.reading.output) {
         (None, Output::Text) => anstream::print!("{}", roles(&baselines.models, &support)),
         (None, Output::Json) => {
             let all: Vec<Value> =
