@@ -3,8 +3,8 @@
 //! An event becomes an [`observation::Observation`], that in its [`context`] becomes [`behaviour::Behaviour`]s, and those
 //! are learned into a role's [`learn::Model`]. No clock and no files, except in the store.
 //!
-//! Of one observation: `context.behaviours` once, then [`compare::compare`], then [`Baselines::learn_behaviours`], so that
-//! what is new is found before it is known; [`alert::Alerts`] joins findings; [`store::Store::flush`] now and then.
+//! [`watch::Watch`] is their straight line: compared before it is learned, so that what is new is found before it is known,
+//! and findings of one cause joined by [`alert::Alerts`]. [`store::Changes`] are what is to be written now and then.
 
 pub mod alert;
 pub mod behaviour;
@@ -22,6 +22,7 @@ pub mod replay;
 pub mod severity;
 pub mod store;
 pub mod support;
+pub mod watch;
 
 pub use self::{
     behaviour::Behaviour,

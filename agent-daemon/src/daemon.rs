@@ -2,7 +2,7 @@
 
 mod watch;
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -13,6 +13,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
+    baseline::{compare::Rules, severity::Severities},
     config::{Config, Documents, kept, problem::Problems, settings::Catalogue},
     control::server::{self, Access},
     event::{Kind, mask::Masks},
@@ -25,8 +26,8 @@ use crate::{
     },
     kernel::{self, Adopted, Kernel, Leftover},
     pipeline::{
-        self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, host, hosts,
-        in_force::InForce, resolvers,
+        self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, baselines::Keeper,
+        host, hosts, in_force::InForce, resolvers,
     },
     policy::{self, table::Table},
     record::{Recorder, file::File, followers::Followers, progress::Progress},
@@ -48,6 +49,7 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let Options { config, kernel, metrics } = options;
     let known = known(&config)?;
+    let rules = rules(&config)?;
     let (mut registry, table, rejected) = configuration(&config)?;
     registry.recognise_too(&known);
     debug!("the configuration is read");
@@ -65,8 +67,9 @@ pub async fn run(options: Options) -> Result<()> {
     // Only now: the reader's thread would be born of a process that has no label yet.
     let mut events = kernel.events().context("open the ring buffer")?;
 
-    let mut pipeline = build(&config, kernel, InForce::new(registry, table))?;
+    let mut pipeline = build(&config, kernel, InForce::new(registry, table), rules)?;
     pipeline.known = known;
+    pipeline.open_baselines();
     if let Some(Named { hosts, resolvers }) = named {
         pipeline.know_hosts(&hosts);
         pipeline.know_resolvers(resolvers);
@@ -202,7 +205,26 @@ fn known(config: &Config) -> Result<Vec<Agent>> {
     }
 }
 
-fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline> {
+/// When what agents do is usual, and how serious what is not.
+fn rules(config: &Config) -> Result<Rules> {
+    let severities = match &config.baselines.severities {
+        None => Severities::default(),
+        Some(path) => severities(path)?,
+    };
+    Ok(Rules { support: config.baselines.support, severities })
+}
+
+/// The table of severities in a file.
+///
+/// # Errors
+/// When it cannot be read, or has mistakes: each with its place.
+pub fn severities(path: &Path) -> Result<Severities> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read the table of severities {}", path.display()))?;
+    Ok(Severities::parse(&path.display().to_string(), &text)?)
+}
+
+fn build(config: &Config, kernel: Kernel, in_force: InForce, rules: Rules) -> Result<Pipeline> {
     let progress = Progress::mapped(kernel.progress()).context("map the note of what is recorded")?;
     let file = File::open(&config.events_file, config.events_file_bytes_max, progress)
         .with_context(|| format!("open the event file {}", config.events_file.display()))?;
@@ -216,6 +238,7 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
         due: Vec::new(),
         refused: Vec::new(),
         recorder: Recorder::new(Some(file)),
+        watch: None,
         own_addresses: host::addresses(),
     };
     line.learn_cgroups();
@@ -225,7 +248,8 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce) -> Result<Pipeline>
             line.lineage.images.insert(label.exec_id, image);
         }
     }
-    Ok(Pipeline::new(kernel, line, in_force, config))
+    let keeper = Keeper::new(&config.state_dir, &config.events_file, rules);
+    Ok(Pipeline::new(kernel, line, in_force, keeper, config))
 }
 
 fn reload_on_signal(requests: mpsc::Sender<Request>) -> Result<impl Future<Output = ()>> {

@@ -1,6 +1,7 @@
 //! An event as people and machines read it: one JSON object per line, and the same type in the daemon.
 
 pub mod filter;
+pub mod finding;
 pub mod handed_off;
 mod json;
 pub mod local;
@@ -101,6 +102,15 @@ pub struct Event {
     /// `guarantee_changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarantees: Option<Box<local::Guarantees>>,
+    /// `finding`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Box<finding::Finding>>,
+    /// `reaction`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reaction: Option<Box<finding::Reaction>>,
+    /// `baseline_changed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Box<finding::BaselineChange>>,
 }
 
 /// What happened.
@@ -156,6 +166,12 @@ pub enum Kind {
     EventsLost,
     /// This host lets less (or more) be guaranteed than when the daemon was started the time before.
     GuaranteeChanged,
+    /// Acts of an agent that differ from what is usual for its role.
+    Finding,
+    /// An instance was stopped or ended because of a finding.
+    Reaction,
+    /// Somebody promoted a baseline, rolled a promotion back, or changed what was learned; or nothing is learned any more.
+    BaselineChanged,
     /// Not known.
     #[default]
     Unknown,
@@ -187,6 +203,9 @@ impl Kind {
         (Self::PolicyRejected, "policy_rejected"),
         (Self::EventsLost, "events_lost"),
         (Self::GuaranteeChanged, "guarantee_changed"),
+        (Self::Finding, "finding"),
+        (Self::Reaction, "reaction"),
+        (Self::BaselineChanged, "baseline_changed"),
         (Self::Unknown, "unknown"),
     ];
 

@@ -1,6 +1,7 @@
 //! The straight line of an event, and the one owner of all state: events, commands, reloads and time come in here.
 
 mod answer;
+pub mod baselines;
 pub mod bounds;
 pub mod cut;
 mod guarantees;
@@ -27,8 +28,8 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use self::in_force::InForce;
 pub use self::line::{Host, Line};
+use self::{baselines::Keeper, in_force::InForce};
 use crate::{
     config::{
         Config, Documents, kept,
@@ -46,6 +47,7 @@ pub struct Pipeline {
     pub kernel: Kernel,
     pub line: Line,
     pub in_force: InForce,
+    pub keeper: Keeper,
     /// Agents that are recognised although nobody registered them: the built-in catalogue.
     pub known: Vec<Agent>,
     config_dir: PathBuf,
@@ -88,7 +90,7 @@ pub enum Request {
 impl Pipeline {
     /// A pipeline with its configuration already in force.
     #[must_use]
-    pub fn new(kernel: Kernel, line: Line, in_force: InForce, config: &Config) -> Self {
+    pub fn new(kernel: Kernel, line: Line, in_force: InForce, keeper: Keeper, config: &Config) -> Self {
         let (config_dir, state_dir) = (config.config_dir.clone(), config.state_dir.clone());
         let watched = watch::Sender::new(kernel.watched().iter().cloned().collect());
         let started = std::time::SystemTime::now();
@@ -96,6 +98,7 @@ impl Pipeline {
             kernel,
             line,
             in_force,
+            keeper,
             known: Vec::new(),
             config_dir,
             state_dir,
@@ -153,6 +156,7 @@ impl Pipeline {
             }
         };
         self.drain(&mut inputs.events);
+        self.close_baselines();
         end
     }
 
@@ -209,8 +213,12 @@ impl Pipeline {
             self.follow_resolvers();
         }
         self.follow_hosts();
+        self.keep_baselines();
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_ROUND) {
+            if self.line.watch.is_none() {
+                self.open_baselines();
+            }
             self.reap();
             self.line.forget();
             self.forget_names();

@@ -32,17 +32,17 @@ impl Recorder {
         }
     }
 
-    /// Numbers the event and hands it to every sink. What has to reach the disk does so at [`Recorder::flush`].
-    pub fn append(&mut self, event: &mut Event) {
+    /// Numbers the event and hands it to every sink; whether the file did not have it already, of a daemon before. What
+    /// has to reach the disk does so at [`Recorder::flush`].
+    pub fn append(&mut self, event: &mut Event) -> bool {
         self.seq += 1;
         event.seq = self.seq;
         self.metrics.recorded += 1;
         self.line.clear();
         event.write_line(&mut self.line);
-        if let Some(file) = &mut self.file {
-            file.append(&self.line);
-        }
+        let is_new = self.file.as_mut().is_none_or(|file| file.append(&self.line));
         self.followers.offer(event, &self.line);
+        is_new
     }
 
     /// Hands an event to every sink if the file takes it, and at once; whether it did.

@@ -47,6 +47,7 @@ fn line(file: Option<File>) -> Line {
         due: Vec::new(),
         refused: Vec::new(),
         recorder: Recorder::new(file),
+        watch: None,
         own_addresses: vec!["192.0.2.50".parse().unwrap()],
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod accounting;
 pub mod attribution;
+pub mod baselines;
 pub mod names;
 pub mod net;
 pub mod operate;
@@ -65,6 +66,7 @@ impl Guest {
         tally.run(net::CASES, only, &mut shared);
         tally.run(names::CASES, only, &mut shared);
         tally.run(operate::CASES, only, &mut shared);
+        tally.run(baselines::CASES, only, &mut shared);
         tally.run(accounting::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }

@@ -9,12 +9,24 @@ use super::{
     compare::{Finding, What},
 };
 use crate::event::{
-    Name,
+    self, Name,
+    finding::Reference,
     word::{InstanceId, Time},
 };
 
-/// A cause: the role, what differs, and the behaviour.
-type Cause = (Name, What, Behaviour);
+/// A cause: the role, the sort of news, and the behaviour.
+pub type Cause = (Name, News, Option<Behaviour>);
+
+/// The sorts of causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// A behaviour that is not usual.
+    Behaviour,
+    /// A usual program with other content.
+    Content,
+    /// More of both than is looked at one by one; of a role as a whole.
+    Flood,
+}
 
 /// What has been found of one cause.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +38,37 @@ pub struct Alert {
     pub instances: usize,
     pub first: Time,
     pub last: Time,
+}
+
+impl Alert {
+    /// As it is recorded, for this act of the cause.
+    #[must_use]
+    pub fn told(&self, of: Reference) -> event::finding::Finding {
+        let finding = &self.finding;
+        let text = |behaviour: &Behaviour| Name::from(behaviour.to_string());
+        event::finding::Finding {
+            what: finding.what.name().into(),
+            severity: finding.severity.name().into(),
+            behaviour: text(&finding.behaviour),
+            how_unusual: finding.how_unusual.as_str().into(),
+            nearness: finding.nearness.name().into(),
+            nearest: finding.nearest.as_ref().map(text),
+            seen: event::finding::Seen {
+                by_role: finding.seen.by_role,
+                by_role_instances: finding.seen.by_role_instances,
+                by_roles: finding.seen.by_roles,
+                on_host: finding.seen.on_host,
+            },
+            refused: finding.refused,
+            technique: finding.technique.map(Name::from),
+            owasp: finding.owasp.map(Name::from),
+            count: self.count,
+            instances: self.instances,
+            first: self.first,
+            last: self.last,
+            of,
+        }
+    }
 }
 
 /// Causes that are known.
@@ -46,50 +89,73 @@ struct Known {
     used: u64,
 }
 
+/// The cause of a finding.
+#[must_use]
+pub fn cause(finding: &Finding) -> Cause {
+    let news = match finding.what {
+        What::NewVersion => News::Content,
+        What::Flood => News::Flood,
+        _ => News::Behaviour,
+    };
+    (finding.role.clone(), news, (news != News::Flood).then(|| finding.behaviour.clone()))
+}
+
 impl Alerts {
     /// The alert to tell, if it is time to: at the first finding of a cause, the second, the fourth and so on.
     pub fn join(&mut self, finding: &Finding) -> Option<&Alert> {
-        let cause = (finding.role.clone(), finding.what, finding.behaviour.clone());
-        if !self.causes.contains_key(&cause) && self.causes.len() >= CAUSES_MAX {
-            self.forget_one();
+        let cause = cause(finding);
+        if !self.causes.contains_key(&cause) {
+            self.begin(cause.clone(), finding);
         }
+        let who = (finding.boot_id.clone(), finding.instance);
+        self.again(&cause, finding.time, who).and_then(|alert| alert.count.is_power_of_two().then_some(alert))
+    }
+
+    /// One more act of a known cause, by this instance of a boot; `None` where it is not known.
+    pub fn again(&mut self, cause: &Cause, time: Time, who: (Name, InstanceId)) -> Option<&Alert> {
+        let known = self.causes.get_mut(cause)?;
         self.uses += 1;
-        let uses = self.uses;
-        let known = self.causes.entry(cause.clone()).or_insert_with(|| Known {
-            alert: Alert {
-                finding: finding.clone(),
-                count: 0,
-                instances: 0,
-                first: finding.time,
-                last: finding.time,
-            },
-            who: BTreeSet::new(),
-            used: 0,
-        });
         self.by_use.remove(&(known.used, cause.clone()));
-        known.used = uses;
-        self.by_use.insert((uses, cause));
+        known.used = self.uses;
+        self.by_use.insert((self.uses, cause.clone()));
         if known.who.len() < INSTANCES_MAX {
-            known.who.insert((finding.boot_id.clone(), finding.instance));
+            known.who.insert(who);
         }
         let alert = &mut known.alert;
         alert.count += 1;
         alert.instances = known.who.len();
-        alert.first = alert.first.min(finding.time);
-        alert.last = alert.last.max(finding.time);
-        alert.count.is_power_of_two().then_some(&*alert)
+        alert.first = alert.first.min(time);
+        alert.last = alert.last.max(time);
+        Some(alert)
     }
 
-    fn forget_one(&mut self) {
-        if let Some((_, oldest)) = self.by_use.pop_first() {
+    fn begin(&mut self, cause: Cause, finding: &Finding) {
+        if self.causes.len() >= CAUSES_MAX
+            && let Some((_, oldest)) = self.by_use.pop_first()
+        {
             self.causes.remove(&oldest);
             self.forgotten += 1;
         }
+        let (first, last) = (finding.time, finding.time);
+        let alert = Alert { finding: finding.clone(), count: 0, instances: 0, first, last };
+        self.causes.insert(cause, Known { alert, who: BTreeSet::new(), used: 0 });
     }
 
     /// All causes as they stand, in order.
     pub fn all(&self) -> impl Iterator<Item = &Alert> {
         self.causes.values().map(|known| &known.alert)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.causes.len()
+    }
+
+    /// Whether nothing has been found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.causes.is_empty()
     }
 }
 

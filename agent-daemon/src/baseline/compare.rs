@@ -1,6 +1,6 @@
 //! Compares what was done with what is usual for the role, and says what differs and how far.
 
-mod content;
+pub(super) mod content;
 mod ids;
 mod nearest;
 
@@ -33,6 +33,8 @@ agent_common::vocabulary! {
         Deeper = 9 => "deeper",
         Broader = 10 => "broader",
         Faster = 11 => "faster",
+        /// More new causes within a second than are looked at one by one.
+        Flood = 12 => "flood",
     }
 }
 
@@ -120,44 +122,64 @@ pub fn compare(
     seen: &Observation,
     behaviours: &[Behaviour],
 ) -> Vec<Finding> {
-    let (Some(role), Some(instance)) = (&seen.role, seen.instance) else { return Vec::new() };
-    let Some(model) = baselines.models.get(role) else { return Vec::new() };
-    let mut found = Vec::new();
-    for behaviour in behaviours {
-        if usual(model, rules, behaviour) {
-            continue;
-        }
-        // Looked at only where something differs: it goes through all that the role does.
-        if found.is_empty()
-            && !model.behaviours().any(|(_, evidence)| model.is_usual(evidence, &rules.support))
-        {
-            return found;
-        }
-        let what = what(model, rules, behaviour);
-        let (nearness, nearest) = nearest::nearest(model, rules, behaviour);
-        let (technique, owasp) = ids::of(what, behaviour);
-        let seen_before = seen_by(baselines, model, behaviour, &seen.host);
-        found.push(Finding {
-            time: seen.time,
-            role: role.clone(),
-            instance,
-            host: seen.host.clone(),
-            boot_id: seen.boot.clone(),
-            seq: seen.seq,
-            what,
-            behaviour: behaviour.clone(),
-            severity: rules.severities.of(what, nearness),
-            how_unusual: figures(model, behaviour, &seen_before),
-            nearness,
-            nearest,
-            seen: seen_before,
-            refused: seen.refused,
-            technique,
-            owasp,
-        });
+    let Some(model) = seen.role.as_ref().and_then(|role| baselines.models.get(role)) else {
+        return Vec::new();
+    };
+    let mut differing = differing(model, rules, behaviours).peekable();
+    // Looked at only where something differs: it goes through all that the role does.
+    if differing.peek().is_some() && !any_usual(model, rules) {
+        return Vec::new();
     }
-    found.extend(content::other_content(baselines, model, rules, seen, behaviours));
-    found
+    let found = differing.filter_map(|behaviour| finding(baselines, model, rules, seen, behaviour));
+    found.chain(content::other_content(baselines, model, rules, seen, behaviours)).collect()
+}
+
+/// Whether anything is usual for a role.
+#[must_use]
+pub fn any_usual(model: &Model, rules: &Rules) -> bool {
+    model.behaviours().any(|(_, evidence)| model.is_usual(evidence, &rules.support))
+}
+
+/// Those that are not usual.
+pub fn differing<'a>(
+    model: &Model,
+    rules: &Rules,
+    behaviours: &'a [Behaviour],
+) -> impl Iterator<Item = &'a Behaviour> {
+    behaviours.iter().filter(move |behaviour| !usual(model, rules, behaviour))
+}
+
+/// What is to be said of one that is not usual.
+#[must_use]
+pub fn finding(
+    baselines: &Baselines,
+    model: &Model,
+    rules: &Rules,
+    seen: &Observation,
+    behaviour: &Behaviour,
+) -> Option<Finding> {
+    let what = what(model, rules, behaviour);
+    let (nearness, nearest) = nearest::nearest(model, rules, behaviour);
+    let (technique, owasp) = ids::of(what, behaviour);
+    let seen_before = seen_by(baselines, model, behaviour, &seen.host);
+    Some(Finding {
+        time: seen.time,
+        role: seen.role.clone()?,
+        instance: seen.instance?,
+        host: seen.host.clone(),
+        boot_id: seen.boot.clone(),
+        seq: seen.seq,
+        what,
+        behaviour: behaviour.clone(),
+        severity: rules.severities.of(what, nearness),
+        how_unusual: figures(model, behaviour, &seen_before),
+        nearness,
+        nearest,
+        seen: seen_before,
+        refused: seen.refused,
+        technique,
+        owasp,
+    })
 }
 
 /// Whether the role has been seen to do it by enough. A size is usual up to the greatest that is.

@@ -104,6 +104,24 @@ impl Context {
         self.changed.iter().map(move |key| (key, self.live.get(key).map(text)))
     }
 
+    /// Every instance that runs, and its state as text.
+    pub fn all(&self) -> impl Iterator<Item = (&Key, String)> {
+        let text = |live: &Live| serde_json::to_string(live).expect("numbers and texts are always JSON");
+        self.live.iter().map(move |(key, live)| (key, text(live)))
+    }
+
+    /// How many run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether none runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// What there is, is stored.
     pub fn settle(&mut self) {
         self.changed.clear();

@@ -111,6 +111,18 @@ pub struct Tally {
 }
 
 impl Baselines {
+    /// Behaviours of all roles.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.models.values().map(Model::len).sum()
+    }
+
+    /// Whether nothing has been learned.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+
     /// Learns one observation; the behaviours that it showed.
     pub fn learn(&mut self, seen: &Observation) -> Vec<Behaviour> {
         let behaviours = self.context.behaviours(seen);
@@ -134,8 +146,7 @@ impl Baselines {
     /// Changes a role's model, which begins here if there is none, within the bounds that are left.
     fn with(&mut self, role: &Name, change: impl FnOnce(&mut Model, &Bounds)) {
         if self.full != Some(false) {
-            let total: usize = self.models.values().map(Model::len).sum();
-            self.full = Some(total >= self.bounds.total);
+            self.full = Some(self.len() >= self.bounds.total);
         }
         if !self.models.contains_key(role) {
             if self.models.len() >= self.bounds.roles {

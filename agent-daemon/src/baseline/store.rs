@@ -2,13 +2,16 @@
 //!
 //! So a process that is killed at any moment has learned what the file says, to the line, and nothing twice.
 
+mod changes;
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
+pub use self::changes::Changes;
 use super::{
     behaviour::Behaviour,
     document::{self, Shown},
@@ -163,14 +166,14 @@ impl Store {
         Ok(baselines)
     }
 
-    /// Writes what changed, and how far it was learned, in one transaction. What could not be written is still marked as
-    /// changed, so that it can be tried again.
+    /// Writes changes in one transaction, so that a process killed at any moment has learned each line once.
+    pub fn write(&mut self, changes: &Changes) -> Result<(), Error> {
+        changes.write(&mut self.db).map_err(|source| self.error(source))
+    }
+
+    /// Takes what changed and writes it.
     pub fn flush(&mut self, baselines: &mut Baselines, positions: &[Position]) -> Result<(), Error> {
-        let wrote = write(&mut self.db, baselines, positions);
-        wrote.map_err(|source| self.error(source))?;
-        baselines.models.values_mut().for_each(Model::settle);
-        baselines.context.settle();
-        Ok(())
+        self.write(&Changes::take(baselines, positions.to_vec()))
     }
 
     /// Removes a role's baseline, and how far it was learned.
@@ -244,57 +247,6 @@ fn lock(path: &Path) -> Result<fs::File, Error> {
         Err(fs::TryLockError::WouldBlock) => Err(Error::Busy(path.to_owned())),
         Err(fs::TryLockError::Error(source)) => Err(io(source)),
     }
-}
-
-fn write(db: &mut Connection, baselines: &Baselines, positions: &[Position]) -> rusqlite::Result<()> {
-    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    for (role, model) in baselines.models.iter().filter(|(_, model)| model.is_changed()) {
-        write_model(&tx, role, model)?;
-    }
-    {
-        let mut put = tx.prepare_cached("INSERT OR REPLACE INTO live VALUES (?, ?, ?)")?;
-        let mut delete = tx.prepare_cached("DELETE FROM live WHERE boot = ? AND instance = ?")?;
-        for ((boot, instance), state) in baselines.context.changed() {
-            let instance = instance.0.cast_signed();
-            match state {
-                Some(state) => put.execute(params![&**boot, instance, state])?,
-                None => delete.execute(params![&**boot, instance])?,
-            };
-        }
-        let mut put = tx.prepare_cached("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)")?;
-        for at in positions {
-            put.execute(params![at.file, &*at.role, at.bytes.cast_signed(), at.lines.cast_signed()])?;
-        }
-    }
-    tx.commit()
-}
-
-fn write_model(tx: &Transaction, role: &str, model: &Model) -> rusqlite::Result<()> {
-    let json = |value: Result<String, serde_json::Error>| value.expect("numbers and texts are always JSON");
-    tx.prepare_cached(
-        "INSERT INTO role (name, tally, sources, roster, contents) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) \
-         DO UPDATE SET tally = ?2, sources = ?3, roster = ?4, contents = ?5",
-    )?
-    .execute(params![
-        role,
-        json(serde_json::to_string(&model.tally)),
-        json(serde_json::to_string(&model.sources)),
-        json(serde_json::to_string(&document::residents(model))),
-        json(serde_json::to_string(&document::contents(model))),
-    ])?;
-    let id: i64 = tx.query_row("SELECT id FROM role WHERE name = ?", [role], |row| row.get(0))?;
-    let mut delete = tx.prepare_cached("DELETE FROM behaviour WHERE role = ? AND behaviour = ?")?;
-    for behaviour in model.removed() {
-        delete.execute(params![id, behaviour.to_string()])?;
-    }
-    let mut put = tx.prepare_cached("INSERT OR REPLACE INTO behaviour VALUES (?, ?, ?, ?, ?, ?)")?;
-    for (behaviour, evidence) in model.changed() {
-        let shown = Shown::from(evidence);
-        let (first, last) = (shown.first.0.cast_signed(), shown.last.0.cast_signed());
-        let by = json(serde_json::to_string(&shown.by));
-        put.execute(params![id, behaviour.to_string(), first, last, shown.rest.cast_signed(), by])?;
-    }
-    Ok(())
 }
 
 /// In place of a role: everything that a file holds.

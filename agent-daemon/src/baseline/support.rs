@@ -1,23 +1,7 @@
 //! When what was seen counts as usual: several instances must have shown it, so that none can teach alone.
 
-use serde::{Deserialize, Serialize};
-
 use super::evidence::Breadth;
-
-/// What a behaviour needs to count as usual: so many instances, and so many days or hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Support {
-    pub instances: usize,
-    pub days: usize,
-    pub hosts: usize,
-}
-
-impl Default for Support {
-    fn default() -> Self {
-        Self { instances: 3, days: 2, hosts: 2 }
-    }
-}
+pub use crate::config::settings::Support;
 
 impl Support {
     /// Whether this breadth, on so many hosts, is enough.

@@ -181,6 +181,9 @@ fn running_daemon(daemon: &Result<Status, Error>) -> String {
     if lost > 0 {
         out.push_str(&format!("  {} {lost} events were lost (chaperone metrics)\n", paint(WARN, "lost:")));
     }
+    if let Some(why) = &status.baselines_off {
+        out.push_str(&format!("  {} {}\n", paint(WARN, "baselines are off:"), render::harmless(why)));
+    }
     for problem in &status.policy.problems {
         out.push_str(&format!("  {} {}\n", paint(BAD, "configuration refused:"), render::harmless(problem)));
     }

@@ -51,6 +51,8 @@ pub struct Config {
     /// are asked from, beside those of the host's own `resolv.conf` in the host's.
     #[schemars(with = "Vec<String>")]
     pub resolvers: Vec<IpAddr>,
+    /// What counts as usual for a role, and how serious what is not.
+    pub baselines: Baselines,
     /// Words beside the built-in ones: an option or variable whose name contains one (in any case) has its value masked.
     pub mask_words: Vec<String>,
 }
@@ -70,6 +72,31 @@ pub struct Record {
     pub human: Recorded,
     /// What touches an agent is recorded in any case.
     pub system: Recorded,
+}
+
+/// What counts as usual for a role, and how serious what is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Baselines {
+    pub support: Support,
+    /// A table of severities in place of the built-in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severities: Option<PathBuf>,
+}
+
+/// What a behaviour needs to count as usual: so many instances, and so many days or hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Support {
+    pub instances: usize,
+    pub days: usize,
+    pub hosts: usize,
+}
+
+impl Default for Support {
+    fn default() -> Self {
+        Self { instances: 3, days: 2, hosts: 2 }
+    }
 }
 
 /// What is recorded of one origin.
@@ -98,6 +125,7 @@ impl Default for Config {
             login_programs: LOGIN_PROGRAMS.iter().map(PathBuf::from).collect(),
             catalogue: Catalogue::On,
             resolvers: Vec::new(),
+            baselines: Baselines::default(),
             mask_words: Vec::new(),
         }
     }
@@ -205,6 +233,9 @@ pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
             problems.push(Problem::new(&node.place, what, "name those that agents' containers ask"));
         }
     }
+    if let Some(node) = fields.get("baselines") {
+        baselines(node, &mut config.baselines, problems);
+    }
     if let Some(node) = fields.get("mask_words") {
         let items = fields::items(node, "mask_words", problems);
         config.mask_words = items.iter().filter_map(|n| mask_word(n, problems)).collect();
@@ -233,6 +264,22 @@ fn record(node: &Node, record: &mut Record, problems: &mut Problems) {
         }
         of.finish(problems);
     }
+    fields.finish(problems);
+}
+
+fn baselines(node: &Node, baselines: &mut Baselines, problems: &mut Problems) {
+    let Some(mut fields) = Fields::of(node, "baselines", problems) else { return };
+    if let Some(mut of) = fields.get("support").and_then(|node| Fields::of(node, "support", problems)) {
+        let Support { instances, days, hosts } = &mut baselines.support;
+        for (name, count) in [("instances", instances), ("days", days), ("hosts", hosts)] {
+            let number = of.get(name).and_then(|node| fields::number(node, name, 1, SUPPORT_MAX, problems));
+            if let Some(number) = number.and_then(|number| usize::try_from(number).ok()) {
+                *count = number;
+            }
+        }
+        of.finish(problems);
+    }
+    baselines.severities = fields.get("severities").and_then(|node| absolute(node, "severities", problems));
     fields.finish(problems);
 }
 
@@ -300,5 +347,7 @@ const LOGIN_PROGRAMS: &[&str] = &[
 const OFF: &str = "off";
 /// Half of what the kernel side has room for: the other half is the host's own.
 const RESOLVERS_MAX: usize = agent_common::limits::RESOLVERS_MAX as usize / 2;
+/// A baseline keeps 32 pairs of a day and an instance of what it has seen, and at least eight days.
+const SUPPORT_MAX: u64 = 8;
 const EVENTS_FILE_BYTES_MIN: u64 = 1 << 20;
 const MASK_WORD_BYTES_MIN: usize = 3;

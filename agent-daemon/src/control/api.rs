@@ -107,6 +107,9 @@ pub struct Status {
     pub instances: usize,
     pub followers: usize,
     pub policy: PolicyView,
+    /// Why baselines are neither learned nor compared; absent where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baselines_off: Option<String>,
     pub counters: Counters,
     /// Resident memory of the daemon.
     #[serde(default)]

@@ -166,6 +166,7 @@ impl Pipeline {
                 roles: self.in_force.roles(),
                 problems: self.rejected.iter().flatten().map(ToString::to_string).collect(),
             },
+            baselines_off: self.keeper.off().map(str::to_owned),
             counters: self.kernel.counters().unwrap_or_default(),
             resident_bytes: host::resident_bytes(),
             bounds: self.bounds(&kernel),
@@ -214,6 +215,7 @@ impl Pipeline {
             submitted: counters.submitted,
             lost: counters.lost,
             named: counters.named,
+            baselines: self.found_so_far(),
             ..Gauges::default()
         };
         for instance in self.line.lineage.instances() {

@@ -7,6 +7,7 @@ use agent_common::limits;
 
 use super::{BATCH_EVENTS_MAX, COMMANDS_WAITING_MAX, Pipeline, REQUESTS_WAITING_MAX};
 use crate::{
+    baseline::{alert, context, watch},
     config::files::{FILE_BYTES_MAX, FILES_MAX},
     control::{api::BoundView, server},
     identity::{
@@ -288,6 +289,42 @@ pub const BOUNDS: &[Bound] = &[
         VERDICTS_MAX as u64,
         "further ones are counted together, as (other)",
     ),
+    bound(
+        "baseline_roles",
+        "roles of which something is learned",
+        4_096,
+        "acts of a further role are counted, neither learned nor compared",
+    ),
+    bound(
+        "baseline_behaviours",
+        "behaviours learned of all roles; of a role 8,192, of one sort of one program 1,024",
+        262_144,
+        "endpoints and names are folded; then one gives way that a single instance has shown, counted (docs/BASELINES.md)",
+    ),
+    bound(
+        "baseline_instances",
+        "instances whose acts are put in their context",
+        context::INSTANCES_MAX as u64,
+        "one is forgotten, and its next act begins it anew",
+    ),
+    bound(
+        "baseline_causes",
+        "causes of findings that are joined",
+        alert::CAUSES_MAX as u64,
+        "the one not found for longest is forgotten, and would be told as new",
+    ),
+    bound(
+        "baseline_new_causes",
+        "new causes of findings of a role in a second",
+        watch::NEW_CAUSES_PER_SECOND_MAX as u64,
+        "further ones are one finding, `flood`, with their number; counted (chaperone_findings_flooded_total)",
+    ),
+    bound(
+        "findings_counted",
+        "roles × what differs × severities that findings are counted by",
+        watch::COUNTED_MAX as u64,
+        "further ones are counted together, as (other)",
+    ),
 ];
 
 impl Pipeline {
@@ -330,6 +367,11 @@ impl Pipeline {
             "follower_lines" => line.recorder.followers.waiting_most(),
             "cgroups_known" => line.lineage.cgroups.len(),
             "images_known" => line.lineage.images.len(),
+            "baseline_roles" => line.watch.as_ref()?.baselines.models.len(),
+            "baseline_behaviours" => line.watch.as_ref()?.baselines.len(),
+            "baseline_instances" => line.watch.as_ref()?.baselines.context.len(),
+            "baseline_causes" => line.watch.as_ref()?.alerts.len(),
+            "findings_counted" => line.watch.as_ref()?.found.len(),
             "verdicts_counted" => line.recorder.metrics.verdicts_counted(),
             map => return measured.entries(map),
         };

@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{cut::Connection, host};
+use super::{baselines::finding, cut::Connection, host};
 use crate::{
+    baseline::{Observation, watch::Watch},
     config::Record,
-    event::{Event, Kind, Name, handed_off, mask::Masks, word::Time},
+    event::{Event, Kind, Name, finding::Reference, handed_off, mask::Masks, word::Time},
     identity::{
         channel::Channels,
         lineage::{Lineage, Names},
@@ -32,6 +33,8 @@ pub struct Line {
     /// Connections of a batch whose first words were refused.
     pub refused: Vec<Connection>,
     pub recorder: Recorder,
+    /// What is usual for each role; `None` while it cannot be kept.
+    pub watch: Option<Watch>,
     /// Addresses of this host: a connect to them leads to somebody here.
     pub own_addresses: Vec<IpAddr>,
 }
@@ -114,7 +117,21 @@ impl Line {
     fn tell(&mut self, event: &mut Event) {
         event.host = self.host.name.clone();
         event.boot_id = self.host.boot_id.clone();
-        self.recorder.append(event);
+        if self.recorder.append(event) {
+            self.watch(event);
+        }
+    }
+
+    /// Compares an agent's act with what is usual for its role, and learns it.
+    fn watch(&mut self, event: &Event) {
+        let (Some(watch), Some(subject)) = (&mut self.watch, &event.subject) else { return };
+        if subject.instance.is_none() {
+            return;
+        }
+        let of = Reference { time: event.time, seq: event.seq };
+        for alert in watch.take(&Observation::from(event)) {
+            self.due.push(finding(&alert, subject.clone(), of));
+        }
     }
 
     /// Reads the paths of all cgroups that there are.

@@ -119,14 +119,21 @@ impl File {
         &mut self.progress
     }
 
-    /// Adds a line to the batch.
-    pub fn append(&mut self, line: &[u8]) {
+    /// Adds a line to the batch; whether it was not in the file already.
+    pub fn append(&mut self, line: &[u8]) -> bool {
         if self.passed_over > 0 {
             self.passed_over -= 1;
-            return;
+            return false;
         }
         self.batch.extend_from_slice(line);
         self.batch_lines += 1;
+        true
+    }
+
+    /// Which file it is (device, inode), and how many bytes of it are written; `None` where there is none.
+    #[must_use]
+    pub fn standing(&self) -> Option<((u64, u64), u64)> {
+        self.open.as_ref().map(|open| (open.inode, open.bytes))
     }
 
     /// Whether the batch is to be written before more is added. Not done by itself: a batch begins where the ring buffer

@@ -132,6 +132,7 @@ spec:
   login_programs: [ /l ]
   catalogue: off
   resolvers: [ 192.0.2.53 ]
+  baselines: { support: { instances: 4, days: 3, hosts: 5 }, severities: /v }
   mask_words: [ pin ]
 "#;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anstyle::Style;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{Reading, moment, progress::Progress};
 use crate::{
@@ -46,10 +46,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (_, baselines) = super::load(&args.reading.at.store)?;
     let severities = match &args.severities {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-            Severities::parse(&path.display().to_string(), &text)?
-        }
+        Some(path) => crate::daemon::severities(path)?,
         None => Severities::default(),
     };
     let rules = Rules { support: args.reading.support.support(), severities };

@@ -8,6 +8,7 @@ use crate::{
     cli::render::{self, BAD, BOLD, DIM, WARN, harmless, paint},
     event::{
         Event, Kind, Subject,
+        finding::{BaselineChange, Finding, Reaction},
         local::Policy,
         names::{Channel, Dns},
         net::{Decision, Network, Unix},
@@ -73,6 +74,9 @@ fn word(event: &Event) -> &'static str {
         Kind::PolicyRejected => "policy",
         Kind::EventsLost => "lost",
         Kind::GuaranteeChanged => "guarantee",
+        Kind::Finding => "finding",
+        Kind::Reaction => "reaction",
+        Kind::BaselineChanged => "baseline",
         Kind::Unknown => "unknown",
     }
 }
@@ -88,6 +92,9 @@ fn what(event: &Event) -> String {
         Kind::EventsLost => lost(event),
         Kind::GuaranteeChanged => guarantees(event),
         Kind::DnsChannel => channel(event),
+        Kind::Finding => event.finding.as_ref().map(|found| finding(found)).unwrap_or_default(),
+        Kind::Reaction => event.reaction.as_ref().map(|done| reaction(event, done)).unwrap_or_default(),
+        Kind::BaselineChanged => event.baseline.as_ref().map(|change| baseline(change)).unwrap_or_default(),
         Kind::AgentFound | Kind::AgentEnded | Kind::Unknown => format!("{}{}", actor(event), instance(event)),
         _ => act(event),
     }
@@ -106,6 +113,54 @@ fn guarantees(event: &Event) -> String {
         .collect();
     let modes = format!("{} → {} mode:", changed.mode_before, changed.mode);
     format!("{} {}", paint(WARN, harmless(&modes)), harmless(&changes.join("; ")))
+}
+
+/// `high new_endpoint: connect /usr/bin/curl -> paste.example.org:443/tcp (0 of 12 …; nearest …) ×4`
+fn finding(found: &Finding) -> String {
+    let style = match &*found.severity {
+        "critical" | "high" => BAD,
+        "medium" => WARN,
+        _ => DIM,
+    };
+    let mut out = format!("{} {}", paint(style, &found.severity), paint(BOLD, harmless(&found.what)));
+    let _ = write!(out, ": {}", harmless(&found.behaviour));
+    let _ = write!(out, " {}", paint(DIM, format!("({}", harmless(&found.how_unusual))));
+    if let Some(nearest) = &found.nearest {
+        let _ = write!(out, "{}", paint(DIM, format!("; {}: {}", found.nearness, harmless(nearest))));
+    }
+    out.push_str(&paint(DIM, ")"));
+    if found.count > 1 {
+        let _ = write!(out, " ×{}", found.count);
+    }
+    out
+}
+
+fn reaction(event: &Event, done: &Reaction) -> String {
+    let ms = done.after_ns as f64 / 1e6;
+    let mut out = format!(
+        "{}{}: {} processes, {ms:.1} ms after the act",
+        paint(BAD, &done.effect),
+        instance(event),
+        done.processes
+    );
+    if let Some(why) = &done.incomplete {
+        let _ = write!(out, " {}", paint(BAD, format!("(not all of it: {})", harmless(why))));
+    }
+    out
+}
+
+fn baseline(change: &BaselineChange) -> String {
+    let mut out = paint(BOLD, &change.action);
+    if let Some(role) = &change.role {
+        let _ = write!(out, " {}", harmless(role));
+    }
+    if let Some(version) = change.version {
+        let _ = write!(out, " version {version}");
+    }
+    if let Some(by) = &change.by {
+        let _ = write!(out, " by uid {}", by.uid);
+    }
+    format!("{out}: {}", harmless(&change.what))
 }
 
 /// `curl[123]`

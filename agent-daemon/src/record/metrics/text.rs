@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use agent_common::{identity::Origin, verdict::Verdict};
 
-use super::{Metrics, UNDECODABLE};
+use super::{Metrics, OTHER, UNDECODABLE};
 use crate::event::Kind;
 
 /// What is not counted but looked up when somebody asks.
@@ -47,6 +47,21 @@ pub struct Gauges {
     pub lost: BTreeMap<String, u64>,
     /// Named counters of the kernel side.
     pub named: BTreeMap<String, u64>,
+    pub baselines: Baselines,
+}
+
+/// What was found, and how it stands with what that rests on.
+#[derive(Clone, Debug, Default)]
+pub struct Baselines {
+    /// Whether events are learned and compared.
+    pub on: bool,
+    /// Role, what differs, severity, acts.
+    pub found: Vec<(String, &'static str, &'static str, u64)>,
+    /// Acts that differ and came too many to be looked at.
+    pub flooded: u64,
+    pub write_failures: u64,
+    /// Reactions, by effect.
+    pub reactions: Vec<(&'static str, u64)>,
 }
 
 /// How often one hook ran, and for how long in all.
@@ -83,6 +98,7 @@ pub fn render(metrics: &Metrics, gauges: &Gauges) -> String {
     verdicts(&mut out, metrics);
     who(&mut out, gauges);
     policy(&mut out, metrics, gauges);
+    baselines(&mut out, &gauges.baselines);
     kernel(&mut out, gauges);
     out.0
 }
@@ -183,6 +199,26 @@ fn policy(out: &mut Text, metrics: &Metrics, g: &Gauges) {
     let help =
         "Mistakes in the configuration on the disk; while there are any, the one before it is in force.";
     out.single("chaperone_policy_problems", "gauge", help, g.problems as f64);
+}
+
+fn baselines(out: &mut Text, b: &Baselines) {
+    let help = "Whether agents' acts are learned and compared with what is usual.";
+    out.single("chaperone_baselines_on", "gauge", help, f64::from(u8::from(b.on)));
+    let name = "chaperone_findings_total";
+    out.family(name, "counter", "Acts that differ from what is usual for the role.");
+    for (role, what, severity, count) in &b.found {
+        let role = if role.is_empty() { OTHER } else { role };
+        out.value(name, &[("role", role), ("what", what), ("severity", severity)], *count as f64);
+    }
+    let help = "Acts that differ and came too many to be looked at one by one.";
+    out.single("chaperone_findings_flooded_total", "counter", help, b.flooded as f64);
+    let help = "Writes of the store of baselines that failed; what they held is written later.";
+    out.single("chaperone_baseline_write_failures_total", "counter", help, b.write_failures as f64);
+    let name = "chaperone_reactions_total";
+    out.family(name, "counter", "Instances stopped or ended because of a finding, by effect.");
+    for (effect, count) in &b.reactions {
+        out.value(name, &[("effect", effect)], *count as f64);
+    }
 }
 
 fn kernel(out: &mut Text, g: &Gauges) {

@@ -1,0 +1,128 @@
+//! What is usual for a role is learned by the daemon while it runs, and what differs is told.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    case::{Case, Outcome, case},
+    guest::Shared,
+    harness::{Daemon, Start, program, script},
+};
+
+pub const CASES: &[Case<Shared>] = &[
+    case("a_call_to_an_endpoint_that_the_role_has_never_called_is_found", found),
+    case("a_killed_daemon_has_learned_what_its_event_file_says_and_nothing_twice", killed),
+];
+
+/// An agent that connects to what it is told, `ADDRESS/PORT` each.
+fn bot(path: &str, mode: &str, spec: &str) -> Result<(PathBuf, Daemon)> {
+    let bot = PathBuf::from(path);
+    script(&bot, "#!/bin/bash\nfor to in \"$@\"; do (exec 3<>/dev/tcp/$to) 2>&1; done; true\n")?;
+    let documents = format!(
+        "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: bot }}\nspec: {{ owner: tests, role: bot, match: [ {{ \
+         exe: {path} }} ] }}\n---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: bot }}\nspec: {spec}\n"
+    );
+    // A guest has one day.
+    let settings = "  baselines: { support: { instances: 2, days: 1 } }\n".to_owned();
+    let start = Start { documents, settings, mode: Some(mode.to_owned()), ..Start::default() };
+    Ok((bot, Daemon::start(&start)?))
+}
+
+const ALERT: &str = "{ mode: alert, network: { default: allow } }";
+
+fn run(bot: &Path, to: &[&str]) -> Result<String> {
+    Ok(String::from_utf8_lossy(&Command::new(bot).args(to).output().context("run the agent")?.stdout)
+        .into_owned())
+}
+
+/// Usual, once two instances have done it.
+const USUAL: &str = "127.0.0.9/9";
+
+fn of_kind<'a>(daemon: &'a Daemon, from: usize, what: &'a str) -> impl Iterator<Item = &'a Value> {
+    daemon.seen[from..].iter().filter(move |e| e["kind"] == "finding" && e["finding"]["what"] == what)
+}
+
+fn found(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) = bot("/run/chaperone-usual", &shared.mode, ALERT)?;
+    for _ in 0..2 {
+        run(&bot, &[USUAL])?;
+    }
+    daemon.settle()?;
+    ensure!(!daemon.seen.iter().any(|e| e["kind"] == "finding"), "found before anything was usual");
+    let from = daemon.seen.len();
+    run(&bot, &[USUAL])?;
+    daemon.settle()?;
+    ensure!(of_kind(&daemon, from, "new_endpoint").count() == 0, "what is usual was found");
+    let from = daemon.seen.len();
+    run(&bot, &["127.0.0.10/9", "127.0.0.10/9", "127.0.0.10/9"])?;
+    daemon.settle()?;
+    let told: Vec<&Value> = of_kind(&daemon, from, "new_endpoint").collect();
+    let counts: Vec<u64> = told.iter().filter_map(|e| e["finding"]["count"].as_u64()).collect();
+    ensure!(counts == [1, 2], "told at {counts:?}");
+    let finding = told[0];
+    ensure!(finding["agent"] == "bot" && finding["origin"] == "agent", "{finding}");
+    ensure!(
+        finding["finding"]["behaviour"].as_str().is_some_and(|b| b.ends_with("-> 127.0.0.10:9/tcp")),
+        "{finding}"
+    );
+    let act = daemon.seen.iter().find(|e| e["seq"] == finding["finding"]["of"]["seq"]);
+    let act = act.with_context(|| format!("no event is what {finding} is of"))?;
+    ensure!(act["network"]["address"] == "127.0.0.10" && act["instance"] == finding["instance"], "{act}");
+    let metrics = String::from_utf8(daemon.cli(&["metrics"])?.stdout)?;
+    let wanted = "chaperone_findings_total{role=\"bot\",what=\"new_endpoint\",severity=\"medium\"} 3";
+    ensure!(metrics.contains(wanted), "no `{wanted}` in\n{metrics}");
+    ensure!(metrics.contains("chaperone_baselines_on 1"), "baselines are off");
+    Ok(Outcome::Held)
+}
+
+fn killed(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) = bot("/run/chaperone-killed-usual", &shared.mode, ALERT)?;
+    for round in 0..4 {
+        for _ in 0..2 {
+            run(&bot, &[USUAL, &format!("127.0.1.{round}/9")])?;
+        }
+        daemon.settle()?;
+        daemon.crash()?;
+        daemon.restart(&[])?;
+    }
+    // What was learned before is usual after it.
+    let from = daemon.seen.len();
+    run(&bot, &[USUAL, "127.0.1.0/9", "127.0.7.7/9"])?;
+    daemon.settle()?;
+    let news: Vec<&Value> = of_kind(&daemon, from, "new_endpoint").collect();
+    ensure!(news.len() == 1 && news[0]["finding"]["behaviour"].to_string().contains("127.0.7.7"), "{news:?}");
+    daemon.stop()?;
+    let learned = export(&daemon.directory.join("state/baseline.db"))?;
+    // The same events, learned from the file in one go.
+    let store = daemon.directory.join("again.db");
+    let events = daemon.directory.join("events.ndjson");
+    baseline(&["learn", "--from"], &[&events], &store)?;
+    let again = export(&store)?;
+    ensure!(learned == again, "the daemon has learned\n{learned}\nthe file says\n{again}");
+    // And the daemon has left nothing of the file to be learned.
+    let rest = baseline(
+        &["learn", "-o", "json", "--from"],
+        &[&events],
+        &daemon.directory.join("state/baseline.db"),
+    )?;
+    let rest: Value = serde_json::from_str(&rest)?;
+    ensure!(rest["files"][0]["observations"] == 0, "{rest}");
+    Ok(Outcome::Held)
+}
+
+fn export(store: &Path) -> Result<String> {
+    baseline(&["export", "--role", "bot"], &[], store)
+}
+
+/// What a verb of `chaperone baseline` prints.
+fn baseline(words: &[&str], files: &[&Path], store: &Path) -> Result<String> {
+    let mut command = Command::new(program("chaperone")?);
+    let output = command.arg("baseline").args(words).args(files).arg("--store").arg(store).output()?;
+    ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
