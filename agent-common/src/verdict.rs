@@ -37,6 +37,9 @@ vocabulary! {
         Unreadable = 5 => "unreadable",
         /// What the connection said first, by `network.spoken` of the role.
         Spoken = 7 => "spoken",
+        /// A rule that was promoted from the role's baseline. To the kernel it is a rule as any other; what reads its
+        /// decisions knows where the rule comes from.
+        Baseline = 8 => "baseline",
     }
 }
 

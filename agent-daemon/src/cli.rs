@@ -111,6 +111,12 @@ impl Place {
         Ok(config)
     }
 
+    /// Whether there may be a daemon with this configuration: another directory without settings is nobody's.
+    #[must_use]
+    pub fn is_a_daemons(&self) -> bool {
+        self.config == Path::new("/etc/chaperone") || self.config.join("chaperone.yaml").exists()
+    }
+
     /// The control socket. An ordinary user need not be able to read the settings: then it is where it usually is.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {

@@ -8,6 +8,7 @@ pub mod fields;
 pub mod files;
 pub mod kept;
 pub mod problem;
+pub mod promoted;
 pub mod read;
 pub mod schema;
 pub mod settings;

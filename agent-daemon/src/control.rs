@@ -6,11 +6,15 @@ pub mod server;
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 
-use self::api::{AgentView, Labelled, NameView, Status};
+use self::api::{
+    AgentView, ForgetRequest, Imported, Labelled, NameView, Promote, Promoted, RollBack, Status,
+};
 use crate::{
-    event::{filter::Filter, word::InstanceId},
+    baseline::{Model, learn::Forgotten},
+    event::{Name, filter::Filter, finding::By, word::InstanceId},
     record::followers::Follower,
 };
 
@@ -46,11 +50,35 @@ pub enum Command {
         agent: String,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Changes what is learned, or what of it is in force.
+    Baseline {
+        ask: Change,
+        by: By,
+        reply: oneshot::Sender<Result<Changed, Refusal>>,
+    },
     /// Events as they are recorded from now on.
     Follow {
         filter: Filter,
         reply: oneshot::Sender<Follower>,
     },
+}
+
+/// A change of baselines.
+#[derive(Debug)]
+pub enum Change {
+    Promote(Promote),
+    RollBack(RollBack),
+    Forget(ForgetRequest),
+    Import(Vec<(Name, Model)>),
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Changed {
+    Promoted(Promoted),
+    Forgotten(Forgotten),
+    Imported(Vec<Imported>),
 }
 
 /// Why a command was refused.
@@ -60,6 +88,8 @@ pub enum Refusal {
     NoSuchAgent { name: String, known: Vec<String> },
     #[error("the caller runs inside instance {0}: an agent cannot choose what it is taken for")]
     InsideInstance(InstanceId),
+    #[error("{0}")]
+    Baseline(String),
     #[error("the kernel side refused: {0}")]
     Kernel(String),
 }

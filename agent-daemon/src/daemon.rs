@@ -178,7 +178,7 @@ fn put_in_force(
 
 /// The configuration as the files have it; or, with what is wrong with them, the one that was in force last.
 fn configuration(config: &Config) -> Result<(Registry, Table, Option<Problems>)> {
-    let (documents, found) = Documents::read(&config.config_dir);
+    let (documents, found) = Documents::read(&config.config_dir, Some(&config.state_dir));
     let problems = match policy::build(&documents, found) {
         Ok((registry, table)) => {
             pipeline::keep(&config.state_dir, &documents.texts);

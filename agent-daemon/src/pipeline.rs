@@ -246,7 +246,7 @@ impl Pipeline {
 
     /// Puts the configuration in force as it now lies on the disk, or leaves what is in force.
     fn reload(&mut self, trigger: &'static str) {
-        let (documents, mut found) = Documents::read(&self.config_dir);
+        let (documents, mut found) = Documents::read(&self.config_dir, Some(&self.state_dir));
         found.extend(kept::vanished(&self.state_dir, &documents));
         match policy::build(&documents, found) {
             Err(Problems(all)) => self.reject(trigger, all.iter().map(|p| p.to_string().into()).collect()),

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod host;
 pub mod lookup;
 pub mod number;
+mod own;
 pub mod parse;
 pub mod table;
 

@@ -9,8 +9,8 @@ use std::{path::PathBuf, time::Duration};
 
 use chaperone::{
     control::{
-        Command, Refusal,
-        api::{AgentView, Labelled, ProcessView, RunRequest, Status},
+        Change, Changed, Command, Refusal,
+        api::{AgentView, Labelled, ProcessView, Promoted, RollBack, RunRequest, Status},
         client::{self, Error},
         server::{self, Access},
     },
@@ -105,6 +105,12 @@ async fn pipeline(
                     let no = Refusal::NoSuchAgent { name: agent.clone(), known };
                     let _ = reply.send(if agent == "bot" { Ok(()) } else { Err(no) });
                 }
+                Some(Command::Baseline { ask, by, reply }) => {
+                    assert!(by.uid == 0 && by.pid == Some(std::process::id()));
+                    let Change::RollBack(RollBack { role, to }) = ask else { panic!("{ask:?}") };
+                    let done = Promoted { role, version: to, version_before: Some(2) };
+                    let _ = reply.send(Ok(Changed::Promoted(done)));
+                }
                 Some(Command::Follow { filter, reply }) => {
                     let _ = reply.send(followers.add(filter));
                 }
@@ -140,6 +146,30 @@ async fn what_is_asked_is_answered() {
     client::post(socket, "/v1/run", &run("bot")).await.unwrap();
     let (status, message) = refused(client::post(socket, "/v1/run", &run("nobody")).await.unwrap_err());
     assert!(status == 404 && message.contains("registered are: bot"), "{message}");
+}
+
+#[tokio::test]
+async fn baselines_are_changed_by_root_outside_every_instance() {
+    let wanted = RollBack { role: "r".to_owned(), to: Some(1) };
+    let ask = async |daemon: &Daemon| {
+        client::ask::<Promoted>(&daemon.socket, "/v1/baseline/rollback", &wanted).await
+    };
+    let inside = Daemon::start_where_callers_are(Some(InstanceId(5)));
+    let (status, message) = refused(ask(&inside).await.unwrap_err());
+    assert_eq!(status, 403, "{message}");
+    let daemon = Daemon::start();
+    if !nix::unistd::geteuid().is_root() {
+        assert_eq!(refused(ask(&daemon).await.unwrap_err()).0, 403);
+        return;
+    }
+    let done = ask(&daemon).await.unwrap();
+    assert_eq!((done.version, done.version_before), (Some(1), Some(2)));
+    for path in ["/v1/baseline/forget", "/v1/baseline/promote", "/v1/baseline/import"] {
+        let answer = client::ask::<Promoted>(&daemon.socket, path, &wanted).await;
+        assert_eq!(refused(answer.unwrap_err()).0, 400, "{path}");
+    }
+    let answer = client::ask::<Promoted>(&daemon.socket, "/v1/baseline/nothing", &wanted).await;
+    assert_eq!(refused(answer.unwrap_err()).0, 404);
 }
 
 #[tokio::test]

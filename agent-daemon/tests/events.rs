@@ -19,7 +19,7 @@ use chaperone::{
     event::{Event, Kind, mask::Masks, reference},
     identity::{
         channel::Channels,
-        lineage::{Lineage, Names},
+        lineage::{Lineage, NamedRule, Names},
     },
     pipeline::{Host, Line},
     record::{Recorder, file::File, progress::Progress},
@@ -30,13 +30,12 @@ fn line(file: Option<File>) -> Line {
     let mut names = Names::default();
     names.add_agent(7, "invoice-bot", None);
     names.add_role(8, "invoice-review", Mode::Enforce);
-    names.add_rule(
-        7,
-        3,
-        "192.0.2.0/24:443 deny".into(),
-        "/etc/chaperone/roles/invoice-review.yaml:12".into(),
-        false,
-    );
+    let rule = NamedRule {
+        text: "192.0.2.0/24:443 deny".into(),
+        source: "/etc/chaperone/roles/invoice-review.yaml:12".into(),
+        ..NamedRule::default()
+    };
+    names.add_rule(7, 3, rule);
     Line {
         host: Host { name: "host-1".into(), boot_id: "00000000-0000-4000-8000-000000000000".into() },
         record: Record::default(),

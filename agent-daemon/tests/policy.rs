@@ -10,6 +10,8 @@ mod files;
 mod fuzz;
 #[path = "policy/precedence.rs"]
 mod precedence;
+#[path = "policy/promoted.rs"]
+mod promoted;
 #[path = "policy/registry.rs"]
 mod registry;
 #[path = "policy/shipped.rs"]

@@ -7,6 +7,7 @@ pub mod names;
 pub mod net;
 pub mod operate;
 pub mod process;
+pub mod promoted;
 pub mod systemd;
 
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ impl Guest {
         tally.run(names::CASES, only, &mut shared);
         tally.run(operate::CASES, only, &mut shared);
         tally.run(baselines::CASES, only, &mut shared);
+        tally.run(promoted::CASES, only, &mut shared);
         tally.run(accounting::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }

@@ -8,6 +8,7 @@ mod learn;
 mod progress;
 mod promote;
 mod show;
+mod versions;
 
 use std::{
     fs::File,
@@ -23,10 +24,13 @@ use crate::{
     baseline::{
         Baselines, Model, Support,
         replay::{Faults, Replay, fingerprint},
-        store::Store,
+        store::{Error, Store},
     },
-    cli::{render, role::Output},
-    config::problem::{nearest, quoted},
+    cli::{Place, render, role::Output},
+    config::{
+        Config,
+        problem::{nearest, quoted},
+    },
     event::word::Time,
 };
 
@@ -41,6 +45,8 @@ pub enum Verb {
     Export(exchange::Export),
     Import(exchange::Import),
     Promote(promote::Args),
+    Versions(versions::Versions),
+    Rollback(versions::Rollback),
 }
 
 /// `chaperone baseline …`
@@ -54,15 +60,44 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Export(args) => exchange::export(args),
         Verb::Import(args) => exchange::import(args),
         Verb::Promote(args) => promote::run(args),
+        Verb::Versions(args) => versions::versions(args),
+        Verb::Rollback(args) => versions::rollback(args),
     }
 }
 
 /// Where baselines are kept.
 #[derive(Debug, clap::Args)]
 struct At {
-    /// The file that baselines are kept in
-    #[arg(long, value_name = "FILE", default_value = "/var/lib/chaperone/baseline.db")]
-    store: PathBuf,
+    /// The file that baselines are kept in, instead of the daemon's
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl At {
+    /// The daemon's settings; as they usually are, where an ordinary user cannot read them.
+    fn settings(&self) -> Config {
+        self.place.settings().unwrap_or_default()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| self.settings().state_dir.join(STORE))
+    }
+
+    fn load(&self) -> Result<(Store, Baselines)> {
+        let store = Store::open_existing(&self.store())?;
+        let baselines = store.load()?;
+        Ok((store, baselines))
+    }
+
+    /// The store, for writing; `None` where the daemon is writing it, and is to be asked instead.
+    fn writable(&self) -> Result<Option<Store>> {
+        match Store::open(&self.store()) {
+            Err(Error::Busy(_)) if self.store.is_none() => Ok(None),
+            store => Ok(Some(store?)),
+        }
+    }
 }
 
 /// How a verb reads baselines and shows what it found.
@@ -80,27 +115,28 @@ struct Reading {
 /// What counts as usual.
 #[derive(Debug, clap::Args)]
 struct SupportArgs {
-    /// A behaviour is usual when at least so many instances showed it, …
-    #[arg(long, value_name = "COUNT", default_value_t = Support::default().instances)]
-    support_instances: usize,
+    /// A behaviour is usual when at least so many instances showed it; without it as the daemon's settings have it, …
+    #[arg(long, value_name = "COUNT")]
+    support_instances: Option<usize>,
     /// … on so many days, …
-    #[arg(long, value_name = "COUNT", default_value_t = Support::default().days)]
-    support_days: usize,
+    #[arg(long, value_name = "COUNT")]
+    support_days: Option<usize>,
     /// … or on so many hosts
-    #[arg(long, value_name = "COUNT", default_value_t = Support::default().hosts)]
-    support_hosts: usize,
+    #[arg(long, value_name = "COUNT")]
+    support_hosts: Option<usize>,
 }
 
-impl SupportArgs {
+impl Reading {
+    /// What counts as usual.
     fn support(&self) -> Support {
-        Support { instances: self.support_instances, days: self.support_days, hosts: self.support_hosts }
+        let SupportArgs { support_instances, support_days, support_hosts } = self.support;
+        let set = self.at.settings().baselines.support;
+        Support {
+            instances: support_instances.unwrap_or(set.instances),
+            days: support_days.unwrap_or(set.days),
+            hosts: support_hosts.unwrap_or(set.hosts),
+        }
     }
-}
-
-fn load(store: &Path) -> Result<(Store, Baselines)> {
-    let store = Store::open_existing(store)?;
-    let baselines = store.load()?;
-    Ok((store, baselines))
 }
 
 /// The baseline of a role, or which roles there are.
@@ -157,3 +193,6 @@ fn per_cent(chance: f64) -> String {
 fn is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
+
+/// Where the daemon keeps them, below its `state_dir`.
+const STORE: &str = "baseline.db";

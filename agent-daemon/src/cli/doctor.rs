@@ -184,6 +184,15 @@ fn running_daemon(daemon: &Result<Status, Error>) -> String {
     if let Some(why) = &status.baselines_off {
         out.push_str(&format!("  {} {}\n", paint(WARN, "baselines are off:"), render::harmless(why)));
     }
+    for role in status.promoted.iter().filter(|(_, version)| **version == 0).map(|(role, _)| role) {
+        out.push_str(&format!(
+            "  {} role {} goes by its baseline, and nothing of it is promoted: what its own rules do not name is refused \
+             (chaperone baseline promote --role {} --apply)\n",
+            paint(WARN, "nothing promoted:"),
+            render::harmless(role),
+            render::harmless(role)
+        ));
+    }
     for problem in &status.policy.problems {
         out.push_str(&format!("  {} {}\n", paint(BAD, "configuration refused:"), render::harmless(problem)));
     }

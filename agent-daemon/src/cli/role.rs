@@ -14,10 +14,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::{
+    cli::Place,
     config::{
         Documents,
         document::Protocol,
         problem::{Problems, nearest, quoted},
+        promoted,
     },
     identity::registry::Registry,
     policy::{
@@ -152,9 +154,19 @@ pub fn explain(args: &Explain) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What lies in a configuration's directory, with registry and table; what is wrong with it is told.
+/// What lies in a configuration's directory and what was promoted, with registry and table; what is wrong with it is told.
 pub fn configured(config: &Path) -> Result<(Documents, Registry, Table)> {
-    let (documents, found) = Documents::read(config);
+    let place = Place { config: config.into(), socket: None };
+    let state_dir = place.is_a_daemons().then(|| place.settings().unwrap_or_default().state_dir);
+    let denied = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    let unreadable = |dir: &PathBuf| std::fs::read_dir(promoted::directory(dir)).is_err_and(denied);
+    let state_dir = state_dir.filter(|dir| {
+        if unreadable(dir) {
+            anstream::eprintln!("what was promoted cannot be read, and is left out: run this as root");
+        }
+        !unreadable(dir)
+    });
+    let (documents, found) = Documents::read(config, state_dir.as_deref());
     match policy::build(&documents, found) {
         Ok((registry, table)) => Ok((documents, registry, table)),
         Err(problems) => {

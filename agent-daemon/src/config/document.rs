@@ -30,6 +30,31 @@ pub struct RoleDocument {
     pub spec: RoleSpec,
 }
 
+/// What was promoted of a role's baseline: it is allowed where the role's default is `baseline` and its own rules do not
+/// say otherwise. `chaperone baseline promote --apply` writes it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromotionDocument {
+    #[serde(rename = "apiVersion")]
+    pub api_version: ApiVersion,
+    pub kind: PromotionKind,
+    /// The name is the role's.
+    pub metadata: Metadata,
+    pub spec: PromotionSpec,
+}
+
+/// What is allowed.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromotionSpec {
+    /// Endpoints and unix sockets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleSpec>,
+    /// Names that may be asked for, where `names.default` of the role is `baseline`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NameRule>,
+}
+
 /// What the document is called.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +113,15 @@ pub struct RoleSpec {
     pub names: Option<Names>,
 }
 
+impl RoleSpec {
+    /// Whether what is promoted of its baseline counts for it.
+    #[must_use]
+    pub fn goes_by_baseline(&self) -> bool {
+        let names = self.names.as_ref().is_some_and(|names| names.default == Rest::Baseline);
+        self.network.default == Rest::Baseline || names
+    }
+}
+
 vocabulary! {
     /// What becomes of a verdict.
     #[derive(Serialize, JsonSchema)]
@@ -111,6 +145,32 @@ vocabulary! {
         /// Allowed, and told as an alert.
         Alert = 2 => "alert",
         Deny = 4 => "deny",
+    }
+}
+
+vocabulary! {
+    /// What becomes of what no rule names.
+    #[derive(Serialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Rest {
+        Allow = 1 => "allow",
+        /// Allowed, and told as an alert.
+        Alert = 2 => "alert",
+        Deny = 4 => "deny",
+        /// What was promoted of the role's baseline is allowed, the rest refused.
+        Baseline = 16 => "baseline",
+    }
+}
+
+impl Rest {
+    /// What becomes of what nothing names, promoted or not.
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        match self {
+            Self::Allow => Answer::Allow,
+            Self::Alert => Answer::Alert,
+            Self::Deny | Self::Baseline => Answer::Deny,
+        }
     }
 }
 
@@ -146,7 +206,7 @@ impl Protocol {
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// What becomes of an act that no rule names.
-    pub default: Answer,
+    pub default: Rest,
     /// The default of single kinds of socket, where it differs.
     #[serde(default, skip_serializing_if = "Defaults::is_empty")]
     pub defaults: Defaults,
@@ -169,7 +229,7 @@ pub struct Network {
 #[serde(deny_unknown_fields)]
 pub struct Names {
     /// What becomes of a question for a name that the role does not name, and of what cannot be read as a question.
-    pub default: Answer,
+    pub default: Rest,
     /// Names that may be asked for, or may not, beside those of `network`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<NameRule>,
@@ -286,6 +346,11 @@ vocabulary! {
 vocabulary! {
     #[derive(Serialize, JsonSchema)]
     pub enum RoleKind { Role = 1 => "Role", }
+}
+
+vocabulary! {
+    #[derive(Serialize, JsonSchema)]
+    pub enum PromotionKind { Promotion = 1 => "Promotion", }
 }
 
 /// A value and where it stands.

@@ -11,8 +11,9 @@ use std::{
 };
 
 use super::{
-    document::{AgentDocument, MatchSpec, RoleDocument},
+    document::{AgentDocument, MatchSpec, PromotionDocument, RoleDocument},
     problem::{Place, Problem, Problems, Texts},
+    promoted,
     read::{self, Document},
     settings::Config,
     yaml,
@@ -23,6 +24,8 @@ use super::{
 pub struct Documents {
     pub agents: Vec<AgentDocument>,
     pub roles: Vec<RoleDocument>,
+    /// What was promoted of roles' baselines.
+    pub promotions: Vec<PromotionDocument>,
     /// The settings and where they stand, if a document of kind `Daemon` was read.
     pub daemon: Option<(Config, Place)>,
     pub texts: Texts,
@@ -42,12 +45,16 @@ pub struct Executable {
 }
 
 impl Documents {
-    /// The agents and roles of a configuration directory; directories that do not exist are empty.
+    /// The agents and roles of a configuration directory, with what was promoted and is kept below `state_dir`;
+    /// directories that do not exist are empty.
     #[must_use]
-    pub fn read(config_dir: &Path) -> (Self, Problems) {
+    pub fn read(config_dir: &Path, state_dir: Option<&Path>) -> (Self, Problems) {
         let (mut documents, mut problems) = (Self::default(), Problems::default());
         for name in DIRECTORIES {
             documents.read_dir(&config_dir.join(name), &mut problems);
+        }
+        if let Some(state_dir) = state_dir {
+            documents.read_dir(&promoted::directory(state_dir), &mut problems);
         }
         documents.resolve();
         (documents, problems)
@@ -108,6 +115,7 @@ impl Documents {
             match read::document(&node, problems) {
                 Some(Document::Agent(agent)) => self.agents.push(agent),
                 Some(Document::Role(role)) => self.roles.push(role),
+                Some(Document::Promotion(promotion)) => self.promotions.push(promotion),
                 Some(Document::Daemon(config)) => match &self.daemon {
                     None => self.daemon = Some((config, node.place)),
                     Some((_, first)) => {

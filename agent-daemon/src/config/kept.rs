@@ -84,9 +84,9 @@ mod tests {
         let text = "apiVersion: chaperone/v1\nkind: Role\nmetadata: { name: r }\nspec: { mode: enforce, network: { default: deny } }\n";
         fs::create_dir(&roles).unwrap();
         fs::write(roles.join("r.yaml"), text).unwrap();
-        let vanished = || vanished(state.path(), &Documents::read(config.path()).0);
+        let vanished = || vanished(state.path(), &Documents::read(config.path(), Some(state.path())).0);
         assert!(vanished().0.is_empty(), "nothing was kept");
-        keep(state.path(), &Documents::read(config.path()).0.texts).unwrap();
+        keep(state.path(), &Documents::read(config.path(), Some(state.path())).0.texts).unwrap();
         assert!(vanished().0.is_empty(), "agents/ was never there");
         fs::rename(&roles, config.path().join("away")).unwrap();
         let problems = vanished();

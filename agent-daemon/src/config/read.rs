@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{
     document::{
         AgentDocument, AgentKind, AgentSpec, Answer, ApiVersion, Defaults, MatchSpec, Metadata, Mode,
-        NameRule, Names, Network, Protocol, RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned, Spoken,
+        NameRule, Names, Network, PromotionDocument, PromotionKind, PromotionSpec, Protocol, Rest,
+        RoleDocument, RoleKind, RoleSpec, RuleSpec, Spanned, Spoken,
     },
     fields::{self, Fields},
     problem::{Problem, Problems, quoted},
@@ -18,6 +19,7 @@ use super::{
 pub enum Document {
     Agent(AgentDocument),
     Role(RoleDocument),
+    Promotion(PromotionDocument),
     Daemon(Config),
 }
 
@@ -46,6 +48,11 @@ pub fn document(node: &Node, problems: &mut Problems) -> Option<Document> {
             let (api_version, metadata) = (version?, metadata?);
             Some(Document::Role(RoleDocument { api_version, kind: RoleKind::Role, metadata, spec }))
         }),
+        Some(Kind::Promotion) => spec.and_then(|node| promotion_spec(node, problems)).and_then(|spec| {
+            let (api_version, metadata) = (version?, metadata?);
+            let kind = PromotionKind::Promotion;
+            Some(Document::Promotion(PromotionDocument { api_version, kind, metadata, spec }))
+        }),
         Some(Kind::Daemon) => spec.and_then(|node| settings::config(node, problems)).map(Document::Daemon),
     };
     top.finish(problems);
@@ -56,9 +63,11 @@ pub fn document(node: &Node, problems: &mut Problems) -> Option<Document> {
 enum Kind {
     Agent,
     Role,
+    Promotion,
     Daemon,
 }
-const KINDS: &[(&str, Kind)] = &[("Agent", Kind::Agent), ("Role", Kind::Role), ("Daemon", Kind::Daemon)];
+const KINDS: &[(&str, Kind)] =
+    &[("Agent", Kind::Agent), ("Role", Kind::Role), ("Promotion", Kind::Promotion), ("Daemon", Kind::Daemon)];
 
 fn metadata(node: &Node, problems: &mut Problems) -> Option<Metadata> {
     let mut fields = Fields::of(node, "metadata", problems)?;
@@ -159,13 +168,39 @@ fn role_spec(node: &Node, problems: &mut Problems) -> Option<RoleSpec> {
     Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network?, names })
 }
 
+fn promotion_spec(node: &Node, problems: &mut Problems) -> Option<PromotionSpec> {
+    let mut fields = Fields::of(node, "a promotion's spec", problems)?;
+    let mut spec = PromotionSpec::default();
+    for item in fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems)) {
+        if let Ok(rule) = rule(item, problems) {
+            only_allows(rule.verdict, item, problems);
+            spec.rules.push(rule);
+        }
+    }
+    for item in fields.get("names").map_or(&[][..], |node| fields::items(node, "names", problems)) {
+        if let Some(rule) = name_rule(item, problems) {
+            only_allows(rule.verdict, item, problems);
+            spec.names.push(rule);
+        }
+    }
+    fields.finish(problems);
+    Some(spec)
+}
+
+fn only_allows(verdict: Answer, node: &Node, problems: &mut Problems) {
+    if verdict != Answer::Allow {
+        let what = format!("a promotion cannot say `{}`", verdict.name());
+        problems.push(Problem::new(&node.place, what, "write it into the role: its own rules go before"));
+    }
+}
+
 fn names(node: &Node, problems: &mut Problems) -> Option<Names> {
     let mut fields = Fields::of(node, "names", problems)?;
-    let default = fields.need("default").and_then(|node| answer(node, "default", problems));
+    let default = fields.need("default").and_then(|node| rest(node, problems));
     let items = fields.get("rules").map_or(&[][..], |node| fields::items(node, "rules", problems));
     let rules = items.iter().filter_map(|item| name_rule(item, problems)).collect();
     fields.finish(problems);
-    Some(Names { default: default.unwrap_or(Answer::Deny), rules })
+    Some(Names { default: default.unwrap_or(Rest::Deny), rules })
 }
 
 fn name_rule(node: &Node, problems: &mut Problems) -> Option<NameRule> {
@@ -178,7 +213,7 @@ fn name_rule(node: &Node, problems: &mut Problems) -> Option<NameRule> {
 
 fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
     let mut fields = Fields::of(node, "network", problems)?;
-    let default = fields.need("default").and_then(|node| answer(node, "default", problems));
+    let default = fields.need("default").and_then(|node| rest(node, problems));
     let defaults = fields.get("defaults").and_then(|node| defaults(node, problems)).unwrap_or_default();
     let spoken = fields.get("spoken").and_then(|node| spoken(node, problems)).unwrap_or_default();
     let (mut rules, mut unfinished) = (Vec::new(), Vec::new());
@@ -189,7 +224,7 @@ fn network(node: &Node, problems: &mut Problems) -> Option<Network> {
         }
     }
     fields.finish(problems);
-    Some(Network { default: default.unwrap_or(Answer::Deny), defaults, spoken, rules, unfinished })
+    Some(Network { default: default.unwrap_or(Rest::Deny), defaults, spoken, rules, unfinished })
 }
 
 fn defaults(node: &Node, problems: &mut Problems) -> Option<Defaults> {
@@ -246,6 +281,20 @@ fn spanned(node: &Node, what: &'static str, problems: &mut Problems) -> Option<S
 
 fn answer(node: &Node, what: &'static str, problems: &mut Problems) -> Option<Answer> {
     let words: Vec<_> = Answer::ALL.iter().map(|answer| (answer.name(), *answer)).collect();
+    word_but_hold(node, what, &words, problems)
+}
+
+fn rest(node: &Node, problems: &mut Problems) -> Option<Rest> {
+    let words: Vec<_> = Rest::ALL.iter().map(|rest| (rest.name(), *rest)).collect();
+    word_but_hold(node, "default", &words, problems)
+}
+
+fn word_but_hold<T: Copy>(
+    node: &Node,
+    what: &'static str,
+    words: &[(&'static str, T)],
+    problems: &mut Problems,
+) -> Option<T> {
     if let super::yaml::Data::Scalar { text, .. } = &node.data
         && text == "hold"
     {
@@ -253,7 +302,7 @@ fn answer(node: &Node, what: &'static str, problems: &mut Problems) -> Option<An
         problems.push(Problem::new(&node.place, format!("{what} cannot be `hold`"), remedy));
         return None;
     }
-    fields::word(node, what, &words, problems)
+    fields::word(node, what, words, problems)
 }
 
 const NAME_CHARS_MAX: usize = 63;

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, generate::SchemaSettings};
 
 use super::{
-    document::{AgentDocument, RoleDocument},
+    document::{AgentDocument, PromotionDocument, RoleDocument},
     settings::DaemonDocument,
 };
 
@@ -13,6 +13,7 @@ pub fn schemas() -> Vec<(&'static str, String)> {
     vec![
         ("agent.schema.json", schema::<AgentDocument>()),
         ("role.schema.json", schema::<RoleDocument>()),
+        ("promotion.schema.json", schema::<PromotionDocument>()),
         ("daemon.schema.json", schema::<DaemonDocument>()),
     ]
 }

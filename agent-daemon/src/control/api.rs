@@ -6,6 +6,7 @@ use agent_common::{identity::Origin, rule::Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    baseline::learn::Forget,
     event::{
         AgentState, Name,
         word::{Evidence, ExecId, InstanceId, Word},
@@ -110,6 +111,9 @@ pub struct Status {
     /// Why baselines are neither learned nor compared; absent where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baselines_off: Option<String>,
+    /// Roles that go by their baseline, with the version of what was promoted; 0 for none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promoted: BTreeMap<String, u32>,
     pub counters: Counters,
     /// Resident memory of the daemon.
     #[serde(default)]
@@ -153,6 +157,53 @@ pub struct RunRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     pub agent: String,
+}
+
+/// The body of `POST /v1/baseline/promote`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promote {
+    pub role: String,
+    /// A document of kind `Promotion` for the role.
+    pub document: String,
+}
+
+/// The body of `POST /v1/baseline/rollback`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollBack {
+    pub role: String,
+    /// The version that is to be in force; 0 for none. Absent: the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+}
+
+/// What is in force of a role's baseline after a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promoted {
+    pub role: String,
+    /// Absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<u32>,
+}
+
+/// The body of `POST /v1/baseline/forget`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetRequest {
+    pub role: String,
+    /// What of it; absent for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<Forget>,
+}
+
+/// What was taken in by `POST /v1/baseline/import`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    pub role: Name,
+    pub behaviours: usize,
 }
 
 /// What is answered instead of a result.

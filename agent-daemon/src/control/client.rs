@@ -46,6 +46,18 @@ pub async fn post(socket: &Path, path: &str, body: &impl Serialize) -> Result<()
     whole(request(socket, Method::POST, path, body.into()).await?).await.map(drop)
 }
 
+/// Sends JSON to a path and reads its answer.
+pub async fn ask<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Serialize) -> Result<T, Error> {
+    let body = serde_json::to_vec(body).map_err(|error| Error::Broken(error.to_string()))?;
+    ask_with(socket, path, body).await
+}
+
+/// Sends bytes to a path and reads its answer.
+pub async fn ask_with<T: DeserializeOwned>(socket: &Path, path: &str, body: Vec<u8>) -> Result<T, Error> {
+    let answer = whole(request(socket, Method::POST, path, body.into()).await?).await?;
+    serde_json::from_slice(&answer).map_err(|error| Error::Broken(error.to_string()))
+}
+
 /// Lines as they come, until the daemon ends them.
 pub async fn follow(socket: &Path, path: &str) -> Result<Lines, Error> {
     let body = request(socket, Method::GET, path, Bytes::new()).await?.into_body();

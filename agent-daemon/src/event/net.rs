@@ -126,7 +126,7 @@ pub struct Decision {
     pub wanted: Word<Verdict>,
     /// What gave it.
     pub source: Word<Source>,
-    /// The rule, where `source` is `rule`.
+    /// The rule, where `source` is `rule` or `baseline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
     /// The role's mode.

@@ -111,19 +111,24 @@ fn show(process: &Process, files: &Files, root: Option<&Path>) -> Option<Shown> 
     let cgroup_id = root
         .and_then(|root| std::fs::metadata(root.join(cgroup.trim_start_matches('/'))).ok())
         .map_or(0, |metadata| metadata.ino());
-    let loginuid =
-        std::fs::read_to_string(proc.join("loginuid")).ok().and_then(|text| text.trim().parse().ok());
     let exe_path = std::fs::read_link(proc.join("exe")).ok();
     let exe = exe_path.and_then(|path| Some((files.identity(&proc.join("exe"))?, path)));
     let interpreted = exe.as_ref().is_some_and(|(_, path)| is_interpreter(path));
     Some(Shown {
-        loginuid: loginuid.filter(|uid| *uid != u32::MAX),
+        loginuid: login_uid(pid),
         cgroup,
         cgroup_id,
         script: if interpreted { script(process, &proc, files) } else { None },
         exe,
         ..shown
     })
+}
+
+/// Who logged in before this process came to be, as audit has it; `None` where nobody did.
+#[must_use]
+pub fn login_uid(pid: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+    text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }
 
 /// The script that an interpreter runs is its first argument that is not an option (execve of a `#!` file puts it

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 
 use agent_common::{
     identity::{self, Recognised},
-    verdict::Verdict,
+    verdict::{Source, Verdict},
 };
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     cgroups::{CGROUPS_MAX, Cgroup, Cgroups},
     images::{IMAGES_MAX, Image, Images},
-    names::Names,
+    names::{NamedRule, Names},
     resolved::{RESOLVED_MAX, Resolved},
 };
 use crate::event::{
@@ -143,12 +143,17 @@ impl Lineage {
         if let Some(decision) = &mut event.decision {
             decision.mode = names.mode(role);
             if let Some(rule) = &mut decision.rule {
-                (rule.text, rule.source) = names.rule(decision.ids.policy, decision.ids.rule);
+                let known = names.rule(decision.ids.policy, decision.ids.rule);
+                rule.text = known.map_or_else(|| names.unknown(), |known| known.text.clone());
+                rule.source = known.map(|known| known.source.clone()).filter(|source| !source.is_empty());
+                if known.is_some_and(|known| known.promoted) {
+                    decision.source = Word::from(Source::Baseline);
+                }
                 if let Some(network) = &mut event.network {
                     let denied = event.verdict.and_then(|verdict| verdict.known()) == Some(Verdict::Deny);
                     network.unread = !denied
                         && network.protocol.as_deref() == Some("udp")
-                        && names.names_host(decision.ids.policy, decision.ids.rule);
+                        && known.is_some_and(|known| known.by_name);
                 }
             }
         }

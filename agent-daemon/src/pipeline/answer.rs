@@ -48,6 +48,9 @@ impl Pipeline {
             Command::Run { pid, agent, reply } => {
                 let _ = reply.send(self.expect_run(pid, &agent));
             }
+            Command::Baseline { ask, by, reply } => {
+                let _ = reply.send(self.change_baselines(ask, by));
+            }
             Command::Follow { filter, reply } => {
                 let _ = reply.send(self.line.recorder.followers.add(filter));
             }
@@ -167,6 +170,7 @@ impl Pipeline {
                 problems: self.rejected.iter().flatten().map(ToString::to_string).collect(),
             },
             baselines_off: self.keeper.off().map(str::to_owned),
+            promoted: self.in_force.table.names.promoted().map(|(role, v)| (role.to_owned(), v)).collect(),
             counters: self.kernel.counters().unwrap_or_default(),
             resident_bytes: host::resident_bytes(),
             bounds: self.bounds(&kernel),

@@ -3,6 +3,7 @@
 //! Writing takes place beside the pipeline: the store goes to a thread of its own with what is to be written, and comes
 //! back. A process that is killed has at most what changed since the last time to learn again, from the event file.
 
+mod change;
 mod events_file;
 
 use std::{
@@ -135,12 +136,6 @@ impl Keeper {
             Changes::take(&mut watch.baselines, positions)
         }
     }
-
-    /// What was taken for stored is to be written as a whole, and soon.
-    pub fn write_anew(&mut self) {
-        self.anew = true;
-        self.due = Instant::now();
-    }
 }
 
 impl Pipeline {
@@ -167,18 +162,20 @@ impl Pipeline {
     }
 
     fn tell_baselines(&mut self, action: &str, what: &str) {
-        let change = BaselineChange { action: action.into(), what: what.into(), ..BaselineChange::default() };
-        let baseline = Some(Box::new(change));
-        self.line.tell_now(Event { kind: Kind::BaselineChanged, baseline, ..Event::default() });
+        self.tell_change(BaselineChange {
+            action: action.into(),
+            what: what.into(),
+            ..BaselineChange::default()
+        });
     }
 
     /// What was found, for the metrics.
     pub(super) fn found_so_far(&self) -> metrics::Baselines {
+        let promoted = self.in_force.table.names.promoted();
+        let promoted = promoted.map(|(role, version)| (role.to_owned(), version)).collect();
+        let write_failures = self.keeper.write_failures;
         let Some(watch) = &self.line.watch else {
-            return metrics::Baselines {
-                write_failures: self.keeper.write_failures,
-                ..metrics::Baselines::default()
-            };
+            return metrics::Baselines { promoted, write_failures, ..metrics::Baselines::default() };
         };
         let found = watch.found.iter();
         metrics::Baselines {
@@ -189,7 +186,8 @@ impl Pipeline {
                 })
                 .collect(),
             flooded: watch.flooded,
-            write_failures: self.keeper.write_failures,
+            write_failures,
+            promoted,
             reactions: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use agent_common::rule::Mode;
 use crate::{
     event::{AgentState, Name},
     identity::{
-        lineage::Names,
+        lineage::{NamedRule, Names},
         registry::{Registry, UNREGISTERED},
     },
     policy::table::Table,
@@ -44,6 +44,7 @@ impl InForce {
     pub fn is_same(&self, registry: &Registry, table: &Table) -> bool {
         table.diff(&self.table).is_empty()
             && table.names.rules == self.table.names.rules
+            && table.names.by_baseline == self.table.names.by_baseline
             && self.registry.agents().eq(registry.agents())
     }
 
@@ -74,7 +75,9 @@ fn names(registry: &Registry, table: &Table) -> Names {
         names.add_role(id, name, mode);
     }
     for ((policy, index), rule) in &table.names.rules {
-        names.add_rule(*policy, *index, rule.text.clone(), Name::from(rule.place.to_string()), rule.by_name);
+        let (text, source) = (rule.text.clone(), Name::from(rule.place.to_string()));
+        let named = NamedRule { text, source, by_name: rule.by_name, promoted: rule.promoted };
+        names.add_rule(*policy, *index, named);
     }
     names
 }

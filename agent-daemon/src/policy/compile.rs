@@ -17,8 +17,10 @@ pub use super::table::{Diff, Keys, Names, RuleText, Table};
 use crate::{
     config::{
         Documents,
+        document::PromotionDocument,
         problem::{Place, Problem, Problems},
     },
+    event::Name,
     identity::registry::UNREGISTERED,
 };
 
@@ -29,6 +31,7 @@ pub fn compile(documents: &Documents) -> Result<Table, Problems> {
     let mut places: BTreeMap<u32, (&str, &Place)> = BTreeMap::new();
     let mut drafts = BTreeMap::new();
     drafts.insert(name_id(UNREGISTERED), (UNREGISTERED, built_in()));
+    let promotions = promotions(documents, &mut problems);
     for role in &documents.roles {
         let name = &role.metadata.name;
         let id = name_id(&name.value);
@@ -37,7 +40,11 @@ pub fn compile(documents: &Documents) -> Result<Table, Problems> {
             continue;
         }
         places.insert(id, (&name.value, &name.place));
-        drafts.insert(id, (&name.value, draft(role, &mut problems)));
+        if role.spec.goes_by_baseline() {
+            let file = promotions.get(&*name.value).map(|one| Name::from(&*one.metadata.name.place.file));
+            table.names.by_baseline.insert(name.value.clone(), file);
+        }
+        drafts.insert(id, (&name.value, draft(role, promotions.get(&*name.value).copied(), &mut problems)));
     }
     for (role, (name, draft)) in drafts {
         lay(&mut table, role, name, draft);
@@ -45,6 +52,25 @@ pub fn compile(documents: &Documents) -> Result<Table, Problems> {
     check_bounds(&table, documents, &mut problems);
     check_numbers(&table, documents, &mut problems);
     problems.settle(table, &documents.texts)
+}
+
+/// What was promoted, by role. That of a role which is not there (any more) is kept, and in force for nobody.
+fn promotions<'a>(
+    documents: &'a Documents,
+    problems: &mut Problems,
+) -> BTreeMap<&'a str, &'a PromotionDocument> {
+    let mut all: BTreeMap<&str, &PromotionDocument> = BTreeMap::new();
+    for promotion in &documents.promotions {
+        let name = &promotion.metadata.name;
+        if let Some(first) = all.get(&*name.value) {
+            let what = format!("a second promotion for the role `{}`", name.value);
+            let remedy = format!("keep one; the first is at {}", first.metadata.name.place);
+            problems.push(Problem::new(&name.place, what, remedy));
+            continue;
+        }
+        all.insert(&name.value, promotion);
+    }
+    all
 }
 
 fn name_taken(name: &str, place: &Place, id: u32, places: &BTreeMap<u32, (&str, &Place)>) -> Option<Problem> {

@@ -14,11 +14,14 @@ use agent_common::{
 };
 
 use super::{
+    own,
     parse::{self, HostName, Target},
     table::{RuleText, Table, UNIX_KEY_HEAD_BITS, unix_bytes, unix_exact},
 };
 use crate::config::{
-    document::{Answer, NameRule, Protocol, RoleDocument, RoleSpec, RuleSpec, Spoken},
+    document::{
+        Answer, NameRule, PromotionDocument, Protocol, Rest, RoleDocument, RoleSpec, RuleSpec, Spoken,
+    },
     problem::{Place, Problem, Problems, quoted},
 };
 
@@ -37,15 +40,16 @@ pub fn built_in() -> Draft {
     Draft { policy, ..Draft::default() }
 }
 
-/// What a role says, with what is wrong with it.
-pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
+/// What a role says and what was promoted for it, with what is wrong with them.
+pub fn draft(role: &RoleDocument, promotion: Option<&PromotionDocument>, problems: &mut Problems) -> Draft {
     let network = &role.spec.network;
     let defaults = defaults(&role.spec).map(|v| v as u8);
     let spoken = spoken(&network.spoken);
     let policy = Policy { mode: role.spec.mode as u8, defaults, spoken, ..Policy::default() };
     let mut draft = Draft { policy, ..Draft::default() };
     let on_names = role.spec.names.as_ref().map_or(&[][..], |names| &names.rules);
-    let count = network.rules.len() + on_names.len();
+    let promoted = promotion.map_or(0, |promotion| promotion.spec.rules.len() + promotion.spec.names.len());
+    let count = network.rules.len() + on_names.len() + promoted;
     if count > RULES_PER_ROLE_MAX {
         let what = format!("the role has {count} rules, at most {RULES_PER_ROLE_MAX}");
         problems.push(Problem::new(&role.metadata.name.place, what, "join addresses to prefixes"));
@@ -58,20 +62,23 @@ pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
     }
     for (index, rule) in network.rules.iter().enumerate() {
         let by_name = matches!(parse::target(&rule.to.value), Ok(parse::Target::Host { .. }));
-        draft.texts.push(RuleText { text: rule_text(rule).into(), place: place(rule).clone(), by_name });
+        draft.texts.push(RuleText { by_name, ..RuleText::new(rule_text(rule), place(rule)) });
         if let Err(problem) = draft.add(rule, index as u16) {
             problems.push(problem);
         }
     }
     for (index, rule) in on_names.iter().enumerate() {
         let place = rule.place.as_ref().unwrap_or(&rule.name.place);
-        let text = format!("asking for {} {}", rule.name.value, rule.verdict.name());
-        draft.texts.push(RuleText { text: text.into(), place: place.clone(), by_name: false });
+        draft.texts.push(RuleText::new(asking_text(rule), place));
         if let Err(problem) = draft.add_asking(rule, (network.rules.len() + index) as u16) {
             problems.push(problem);
         }
     }
     draft.ask_for_what_is_named(role.spec.names.is_some());
+    if let Some(promotion) = promotion {
+        draft.promoted(role, promotion, problems);
+        draft.ask_for_what_is_named(role.spec.names.is_some());
+    }
     if role.spec.names.is_none() && draft.rules.by_name.is_empty() {
         draft.policy.absent |= absent::ASKING;
     }
@@ -82,20 +89,21 @@ pub fn draft(role: &RoleDocument, problems: &mut Problems) -> Draft {
 fn defaults(spec: &RoleSpec) -> [Verdict; CLASSES] {
     let network = &spec.network;
     let given = &network.defaults;
-    let routing = if network.default == Answer::Allow { Answer::Allow } else { Answer::Deny };
+    let rest = network.default.answer();
+    let routing = if network.default == Rest::Allow { Answer::Allow } else { Answer::Deny };
     let mut defaults = [Verdict::Deny; CLASSES];
     for class in Class::ALL {
         let answer = match class {
-            Class::Endpoint => network.default,
-            Class::Raw => given.raw.unwrap_or(network.default),
-            Class::Packet => given.packet.unwrap_or(network.default),
-            Class::Vsock => given.vsock.unwrap_or(network.default),
-            Class::Unix => given.unix.unwrap_or(network.default),
+            Class::Endpoint => rest,
+            Class::Raw => given.raw.unwrap_or(rest),
+            Class::Packet => given.packet.unwrap_or(rest),
+            Class::Vsock => given.vsock.unwrap_or(rest),
+            Class::Unix => given.unix.unwrap_or(rest),
             Class::Netlink => given.netlink.unwrap_or(Answer::Allow),
-            Class::Protocol => given.protocol.unwrap_or(network.default),
-            Class::Family => given.family.unwrap_or(network.default),
+            Class::Protocol => given.protocol.unwrap_or(rest),
+            Class::Family => given.family.unwrap_or(rest),
             Class::Routing => given.routing.unwrap_or(routing),
-            Class::Name => spec.names.as_ref().map_or(Answer::Allow, |names| names.default),
+            Class::Name => spec.names.as_ref().map_or(Answer::Allow, |names| names.default.answer()),
         };
         defaults[*class as usize - 1] = verdict(answer);
     }
@@ -181,6 +189,45 @@ impl Draft {
                     }
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// What was promoted, but for what the role's own rules decide, whatever they say: people have thought of that.
+    fn promoted(&mut self, role: &RoleDocument, promotion: &PromotionDocument, problems: &mut Problems) {
+        let own = self.rules.clone();
+        let mut keep = |result: Result<(), Problem>| result.unwrap_or_else(|problem| problems.push(problem));
+        let rules = promotion.spec.rules.iter().filter(|_| role.spec.network.default == Rest::Baseline);
+        for rule in rules {
+            let text = RuleText { promoted: true, ..RuleText::new(rule_text(rule), place(rule)) };
+            match parse::target(&rule.to.value) {
+                Ok(Target::Socket { .. }) => {
+                    let what = format!("a promotion cannot name {}", quoted(&rule.to.value));
+                    let remedy = "write it into the role: raw, packet and other sockets reach far";
+                    keep(Err(Problem::new(&rule.to.place, what, remedy)));
+                }
+                Ok(target) => {
+                    let by_name = matches!(target, Target::Host { .. });
+                    if protocols_of(rule, &target).is_ok_and(|all| own::decides(&own, &target, &all)) {
+                        continue;
+                    }
+                    self.texts.push(RuleText { by_name, ..text });
+                    keep(self.add(rule, (self.texts.len() - 1) as u16));
+                }
+                Err(fault) => keep(Err(fault.at(&rule.to.place))),
+            }
+        }
+        let asked = role.spec.names.as_ref().is_some_and(|names| names.default == Rest::Baseline);
+        for rule in promotion.spec.names.iter().filter(|_| asked) {
+            match HostName::parse(&rule.name.value) {
+                Ok(name) if own::decides_asking(&own, &name) => {}
+                Ok(name) if self.rules.by_name.contains_key(&asking(name.id())) => {}
+                Ok(_) => {
+                    let place = rule.place.as_ref().unwrap_or(&rule.name.place);
+                    self.texts.push(RuleText { promoted: true, ..RuleText::new(asking_text(rule), place) });
+                    keep(self.add_asking(rule, (self.texts.len() - 1) as u16));
+                }
+                Err(fault) => keep(Err(fault.at(&rule.name.place))),
             }
         }
     }
@@ -281,6 +328,18 @@ fn insert<K: Ord>(
     let first = &texts[usize::from(first.index)];
     let what = format!("this names the same as `{}`, with another verdict", first.text);
     Err(Problem::new(place(rule), what, format!("keep one; the other is at {}", first.place)))
+}
+
+/// The protocols of a rule, by what it names.
+fn protocols_of(rule: &RuleSpec, target: &Target) -> Result<Vec<Protocol>, Problem> {
+    match target {
+        Target::Endpoint { ports, .. } | Target::Host { ports, .. } => protocols(rule, ports),
+        Target::Unix { .. } | Target::Socket { .. } => Ok(Vec::new()),
+    }
+}
+
+fn asking_text(rule: &NameRule) -> String {
+    format!("asking for {} {}", rule.name.value, rule.verdict.name())
 }
 
 fn rule_text(rule: &RuleSpec) -> String {

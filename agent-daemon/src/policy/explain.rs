@@ -128,6 +128,8 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
         .flatten();
     let text = |rule: Rule| table.rule(id, rule.index).cloned();
     let others = found.iter().filter(|found| won.is_none_or(|won| !std::ptr::eq(won, *found)));
+    let rule = won.and_then(|won| text(won.rule));
+    let promoted = rule.as_ref().is_some_and(|rule| rule.promoted);
     Explanation {
         role: role.to_string(),
         to: act.to_string(),
@@ -135,8 +137,8 @@ pub fn explain(table: &Table, role: &str, act: &Act) -> Explanation {
         mode: policy.and_then(|policy| Mode::from_raw(policy.mode)),
         verdict: decision.verdict,
         wanted: decision.wanted,
-        source: decision.source,
-        rule: won.and_then(|won| text(won.rule)),
+        source: if promoted { Source::Baseline } else { decision.source },
+        rule,
         others: others
             .filter_map(|other| {
                 Some(Other { rule: text(other.rule)?, why: why(by_name, class, won?, other) })

@@ -36,6 +36,20 @@ pub struct Names {
     pub policies: BTreeMap<u32, u32>,
     /// (Policy id, [`Rule::index`]) → the rule as it was written.
     pub rules: BTreeMap<(u32, u16), RuleText>,
+    /// Roles that go by their baseline → the file of what was promoted; none where nothing was.
+    pub by_baseline: BTreeMap<String, Option<Name>>,
+}
+
+impl Names {
+    /// The version of the promotion that is in force of each role that goes by its baseline; 0 for none, or one that
+    /// has no number.
+    pub fn promoted(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.by_baseline.iter().map(|(role, file)| {
+            let number =
+                file.as_ref().and_then(|file| file.rsplit('/').next()?.strip_suffix(".yaml")?.parse().ok());
+            (role.as_str(), number.unwrap_or(0))
+        })
+    }
 }
 
 /// A rule as it was written.
@@ -48,6 +62,17 @@ pub struct RuleText {
     /// It names a host.
     #[serde(skip)]
     pub by_name: bool,
+    /// It was promoted from a baseline.
+    #[serde(skip)]
+    pub promoted: bool,
+}
+
+impl RuleText {
+    /// A rule of people's own that names no host.
+    #[must_use]
+    pub fn new(text: impl Into<Name>, place: &Place) -> Self {
+        Self { text: text.into(), place: place.clone(), by_name: false, promoted: false }
+    }
 }
 
 impl Table {

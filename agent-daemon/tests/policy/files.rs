@@ -32,7 +32,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn problems(dir: &Path) -> Problems {
-    let (documents, found) = Documents::read(dir);
+    let (documents, found) = Documents::read(dir, None);
     policy::build(&documents, found).err().unwrap_or_default()
 }
 
@@ -48,7 +48,7 @@ fn problem_with(make: impl FnOnce(&Path)) -> String {
 #[test]
 fn no_directory_is_an_empty_registry() {
     let dir = tempfile::tempdir().unwrap();
-    let (documents, found) = Documents::read(&dir.path().join("nowhere"));
+    let (documents, found) = Documents::read(&dir.path().join("nowhere"), None);
     let (registry, table) = policy::build(&documents, found).unwrap();
     assert_eq!((registry.agents().len(), registry.roles().len(), table.roles.len()), (0, 1, 1));
 }
@@ -61,7 +61,7 @@ fn both_endings_are_read_and_what_editors_leave_behind_is_not() {
         fs::write(dir.path().join("agents").join(name), "{{{").unwrap();
     }
     symlink("user@host.1234", dir.path().join("agents/.#a.yaml")).unwrap();
-    let (documents, found) = Documents::read(dir.path());
+    let (documents, found) = Documents::read(dir.path(), None);
     let (registry, _) = policy::build(&documents, found).unwrap();
     assert!(registry.agent_named("a").is_some());
     assert_eq!(registry.agents().len(), 1);
@@ -130,7 +130,7 @@ fn a_file_that_changes_while_it_is_read_is_one_or_the_other_or_an_error() {
     let mut refused = 0;
     for _ in 0..20 {
         away.store(0, Relaxed);
-        let (documents, problems) = Documents::read(dir.path());
+        let (documents, problems) = Documents::read(dir.path(), None);
         let since = begun.elapsed().as_millis() as u64 - last.load(Relaxed);
         let rules = documents.roles.iter().flat_map(|role| &role.spec.network.rules);
         let mixed = rules.map(|rule| rule.verdict as u8).collect::<BTreeSet<_>>().len() > 1;

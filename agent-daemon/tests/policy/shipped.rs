@@ -116,6 +116,13 @@ spec:
   names: { default: deny, rules: [ { name: a.example.com, verdict: allow } ] }
 ---
 apiVersion: chaperone/v1
+kind: Promotion
+metadata: { name: r, labels: { l: x } }
+spec:
+  rules: [ { to: 192.0.2.1:443, protocol: tcp, verdict: allow } ]
+  names: [ { name: a.example.com, verdict: allow } ]
+---
+apiVersion: chaperone/v1
 kind: Daemon
 spec:
   config_dir: /c
@@ -145,6 +152,7 @@ fn the_schemas_have_the_fields_that_are_read_and_no_others() {
     let read = [
         serde_json::to_value(&documents.agents[0]).unwrap(),
         serde_json::to_value(&documents.roles[0]).unwrap(),
+        serde_json::to_value(&documents.promotions[0]).unwrap(),
         serde_json::json!({ "apiVersion": "", "kind": "", "spec": config }),
     ];
     for (value, (name, schema)) in read.iter().zip(schemas()) {

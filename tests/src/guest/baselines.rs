@@ -16,26 +16,36 @@ use crate::{
 
 pub const CASES: &[Case<Shared>] = &[
     case("a_call_to_an_endpoint_that_the_role_has_never_called_is_found", found),
+    case("what_is_forgotten_is_found_again_and_what_is_imported_is_usual", forgotten),
     case("a_killed_daemon_has_learned_what_its_event_file_says_and_nothing_twice", killed),
 ];
 
 /// An agent that connects to what it is told, `ADDRESS/PORT` each.
-fn bot(path: &str, mode: &str, spec: &str) -> Result<(PathBuf, Daemon)> {
+pub fn bot(path: &str, mode: &str, spec: &str) -> Result<(PathBuf, Daemon)> {
     let bot = PathBuf::from(path);
-    script(&bot, "#!/bin/bash\nfor to in \"$@\"; do (exec 3<>/dev/tcp/$to) 2>&1; done; true\n")?;
-    let documents = format!(
-        "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: bot }}\nspec: {{ owner: tests, role: bot, match: [ {{ \
-         exe: {path} }} ] }}\n---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: bot }}\nspec: {spec}\n"
-    );
+    script(
+        &bot,
+        "#!/bin/bash\n[ \"$1\" = do ] && { shift; \"$@\"; exit; }\nfor to in \"$@\"; do (exec 3<>/dev/tcp/$to) 2>&1; done; \
+         true\n",
+    )?;
+    let documents = documents(path, spec);
     // A guest has one day.
     let settings = "  baselines: { support: { instances: 2, days: 1 } }\n".to_owned();
     let start = Start { documents, settings, mode: Some(mode.to_owned()), ..Start::default() };
     Ok((bot, Daemon::start(&start)?))
 }
 
+/// The agent and its role.
+pub fn documents(path: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: bot }}\nspec: {{ owner: tests, role: bot, match: [ {{ \
+         exe: {path} }} ] }}\n---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: bot }}\nspec: {spec}\n"
+    )
+}
+
 const ALERT: &str = "{ mode: alert, network: { default: allow } }";
 
-fn run(bot: &Path, to: &[&str]) -> Result<String> {
+pub fn run(bot: &Path, to: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&Command::new(bot).args(to).output().context("run the agent")?.stdout)
         .into_owned())
 }
@@ -78,6 +88,59 @@ fn found(shared: &mut Shared) -> Result<Outcome> {
     ensure!(metrics.contains(wanted), "no `{wanted}` in\n{metrics}");
     ensure!(metrics.contains("chaperone_baselines_on 1"), "baselines are off");
     Ok(Outcome::Held)
+}
+
+fn forgotten(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) = bot("/run/chaperone-forgotten", &shared.mode, ALERT)?;
+    for _ in 0..2 {
+        run(&bot, &[USUAL])?;
+    }
+    daemon.settle()?;
+    // Written only now and then, and by the daemon alone: what asks for it has it done there.
+    let done = json(&daemon, &["baseline", "forget", "--role", "bot", "--host", "nobody", "-o", "json"])?;
+    ensure!(done["forgotten"]["behaviours"] == 0, "{done}");
+    let exported = daemon.cli(&["baseline", "export", "--role", "bot"])?;
+    let file = daemon.directory.join("exported.json");
+    std::fs::write(&file, &exported.stdout)?;
+    let again = |daemon: &mut Daemon| -> Result<usize> {
+        daemon.settle()?;
+        let from = daemon.seen.len();
+        run(&bot, &[USUAL])?;
+        daemon.settle()?;
+        Ok(of_kind(daemon, from, "new_endpoint").count())
+    };
+    ensure!(again(&mut daemon)? == 0, "what is usual was found");
+    let from = daemon.seen.len();
+    let done = json(
+        &daemon,
+        &["baseline", "forget", "--role", "bot", "--behaviour", "connect*127.0.0.9:9*", "-o", "json"],
+    )?;
+    ensure!(done["forgotten"]["behaviours"] == 1, "{done}");
+    daemon.wait(from, "the forgetting", |e| {
+        e["baseline"]["action"] == "forgotten"
+            && e["baseline"]["role"] == "bot"
+            && e["baseline"]["by"]["uid"] == 0
+    })?;
+    ensure!(again(&mut daemon)? == 1, "what was forgotten was not found");
+    let from = daemon.seen.len();
+    json(&daemon, &["baseline", "import", "-o", "json", &file.display().to_string()])?;
+    daemon.wait(from, "the import", |e| e["baseline"]["action"] == "imported")?;
+    ensure!(again(&mut daemon)? == 0, "what was imported was found");
+    // Done is done: also for a daemon that is killed right after it.
+    json(&daemon, &["baseline", "forget", "--role", "bot", "--all", "-o", "json"])?;
+    daemon.crash()?;
+    daemon.restart(&[])?;
+    let shown = json(&daemon, &["baseline", "show", "-o", "json"])?;
+    ensure!(shown == Value::Array(Vec::new()), "{shown}");
+    Ok(Outcome::Held)
+}
+
+/// What a verb prints for machines.
+pub fn json(daemon: &Daemon, words: &[&str]) -> Result<Value> {
+    let output = daemon.cli(words)?;
+    ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{words:?} printed {}", String::from_utf8_lossy(&output.stdout)))
 }
 
 fn killed(shared: &mut Shared) -> Result<Outcome> {

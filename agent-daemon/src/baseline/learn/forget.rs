@@ -1,6 +1,6 @@
 //! Forgetting: what one instance showed, or all showed on certain days, or behaviours of a form.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Model, Stay, place::tracked};
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// What is to be forgotten: all that is given must hold of a piece of evidence.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Forget {
     /// From this moment's day on.
     pub since: Option<Time>,
@@ -25,7 +26,7 @@ pub struct Forget {
 }
 
 /// What was forgotten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forgotten {
     /// Behaviours of which nothing is left.
     pub behaviours: usize,

@@ -44,12 +44,12 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (_, baselines) = super::load(&args.reading.at.store)?;
+    let (_, baselines) = args.reading.at.load()?;
     let severities = match &args.severities {
         Some(path) => crate::daemon::severities(path)?,
         None => Severities::default(),
     };
-    let rules = Rules { support: args.reading.support.support(), severities };
+    let rules = Rules { support: args.reading.support(), severities };
     let (mut context, mut alerts) = (Context::default(), Alerts::default());
     let (mut acts, mut found) = (0_u64, 0_u64);
     let mut out = BufWriter::new(std::io::stdout().lock());

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::At;
 use crate::{
-    baseline::{document::Document, store::Store},
-    cli::role::Output,
+    baseline::document::Document,
+    cli::{block_on, role::Output},
+    control::{api::Imported, client},
 };
 
 /// Write baselines to standard output: one JSON document a line and role.
@@ -40,7 +41,7 @@ pub struct Import {
 
 /// Runs `export`.
 pub fn export(args: &Export) -> Result<ExitCode> {
-    let (_, baselines) = super::load(&args.at.store)?;
+    let (_, baselines) = args.at.load()?;
     if let Some(role) = &args.role {
         super::role(&baselines, role)?;
     }
@@ -56,9 +57,8 @@ pub fn export(args: &Export) -> Result<ExitCode> {
 
 /// Runs `import`.
 pub fn import(args: &Import) -> Result<ExitCode> {
-    let mut store = Store::open(&args.at.store)?;
-    let mut baselines = store.load()?;
-    let mut all = Vec::new();
+    let store = args.at.writable()?;
+    let mut models = Vec::new();
     for path in &args.files {
         let file = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
         for (at, line) in BufReader::new(file).lines().enumerate() {
@@ -68,13 +68,27 @@ pub fn import(args: &Import) -> Result<ExitCode> {
             }
             let place = || format!("{}:{}", path.display(), at + 1);
             let (role, model) = Document::parse(&line).map_err(anyhow::Error::msg).with_context(place)?;
-            baselines.merge(&role, &model);
-            all.push((path.display().to_string(), role, model.len()));
+            models.push((path.display().to_string(), line, role, model));
         }
     }
     // All or nothing: what is wrong in the last file leaves the store as it was.
-    store.flush(&mut baselines, &[])?;
-    for (file, role, behaviours) in &all {
+    match store {
+        Some(mut store) => {
+            let mut baselines = store.load()?;
+            for (_, _, role, model) in &models {
+                baselines.merge(role, model);
+            }
+            store.flush(&mut baselines, &[])?;
+        }
+        None => {
+            let lines: Vec<&str> = models.iter().map(|(_, line, ..)| &**line).collect();
+            let body = lines.join("\n").into_bytes();
+            let _: Vec<Imported> =
+                block_on(client::ask_with(&args.at.place.control_socket(), "/v1/baseline/import", body))??;
+        }
+    }
+    for (file, _, role, model) in &models {
+        let behaviours = model.len();
         match args.output {
             Output::Json => {
                 anstream::println!("{}", json!({ "file": file, "role": role, "behaviours": behaviours }));

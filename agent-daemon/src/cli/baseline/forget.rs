@@ -7,8 +7,12 @@ use serde_json::json;
 
 use super::At;
 use crate::{
-    baseline::{learn::Forget, store::Store},
-    cli::role::Output,
+    baseline::{
+        learn::{Forget, Forgotten},
+        store::Store,
+    },
+    cli::{block_on, role::Output},
+    control::{api::ForgetRequest, client},
     event::word::{InstanceId, Time},
 };
 
@@ -58,21 +62,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("say what to forget: --since, --until, --instance, --host, --behaviour, or --all of the role");
     }
     // One that is not there is not made by this.
-    drop(Store::open_existing(&args.at.store)?);
-    let mut store = Store::open(&args.at.store)?;
-    let mut baselines = store.load()?;
-    super::role(&baselines, &args.role)?;
-    if args.all {
-        store.delete(&args.role)?;
+    drop(Store::open_existing(&args.at.store())?);
+    let done = match args.at.writable()? {
+        Some(store) => forget(args, store, &what)?,
+        None => {
+            let request = ForgetRequest { role: args.role.clone(), what: (!args.all).then_some(what) };
+            Some(block_on(client::ask(&args.at.place.control_socket(), "/v1/baseline/forget", &request))??)
+        }
+    };
+    let Some(done) = done.filter(|_| !args.all) else {
         match args.output {
             Output::Json => anstream::println!("{}", json!({ "role": args.role, "all": true })),
             Output::Text => anstream::println!("all that was known of role {} is forgotten", args.role),
         }
         return Ok(ExitCode::SUCCESS);
-    }
-    let Some(model) = baselines.models.get_mut(&*args.role) else { bail!("role {} has gone", args.role) };
-    let done = model.forget(&what);
-    store.flush(&mut baselines, &[])?;
+    };
     match args.output {
         Output::Json => anstream::println!("{}", json!({ "role": args.role, "forgotten": done })),
         Output::Text => {
@@ -92,4 +96,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Forgets it where no daemon writes; `None` where all was forgotten.
+fn forget(args: &Args, mut store: Store, what: &Forget) -> Result<Option<Forgotten>> {
+    let mut baselines = store.load()?;
+    super::role(&baselines, &args.role)?;
+    if args.all {
+        store.delete(&args.role)?;
+        return Ok(None);
+    }
+    let Some(model) = baselines.models.get_mut(&*args.role) else { bail!("role {} has gone", args.role) };
+    let done = model.forget(what);
+    store.flush(&mut baselines, &[])?;
+    Ok(Some(done))
 }

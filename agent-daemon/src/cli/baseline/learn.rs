@@ -1,10 +1,14 @@
 //! `chaperone baseline learn`: from recorded events, from where it left off.
 
+mod wait;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Seek as _, SeekFrom},
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -25,18 +29,22 @@ use crate::{
     event::Name,
 };
 
-/// Learn what roles usually do from recorded events.
+/// Learn what roles usually do: from recorded events, or as the daemon sees them from now on.
 ///
-/// What was learned of a file before is not learned again, also when the file was renamed since. Of several files the
-/// older ones come first.
+/// With --from, what was learned of a file before is not learned again, also when the file was renamed since; of several
+/// files the older ones come first. Without it the daemon learns, as it does all the time, and this shows how far it is
+/// until --for is over or the role is stable.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only of this role; may be given several times
     #[arg(long, value_name = "NAME")]
     role: Vec<String>,
-    /// Event files
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    /// Event files; in place of what the daemon learns
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     from: Vec<PathBuf>,
+    /// Watch the daemon learn for so long: 30m, 12h, 7d
+    #[arg(long = "for", value_name = "TIME", value_parser = wait::duration, conflicts_with = "from")]
+    during: Option<Duration>,
     /// Stop when the role is stable: ten instances have shown nothing new, and the next is estimated to with a chance of
     /// at most 10 %
     #[arg(long)]
@@ -68,7 +76,10 @@ struct Learned {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let mut store = Store::open(&args.at.store)?;
+    if args.from.is_empty() {
+        return wait::run(args);
+    }
+    let mut store = Store::open(&args.at.store())?;
     let mut baselines = store.load()?;
     let mut all = Vec::new();
     for path in &args.from {
@@ -166,6 +177,8 @@ fn learn(args: &Args, path: &Path, store: &mut Store, baselines: &mut Baselines)
         );
     }
     file.seek(SeekFrom::Start(bytes))?;
+    // The daemon notes bytes alone.
+    let lines = if lines == 0 && bytes > 0 { count_lines(path, bytes)? } else { lines };
     learned.lines_before = lines;
     let mut replay = super::replay(file, path, bytes, lines);
     let mut progress = Progress::new(format!("learn {}", path.display()), len);
@@ -195,6 +208,21 @@ fn learn(args: &Args, path: &Path, store: &mut Store, baselines: &mut Baselines)
     progress.end();
     learned.faults = replay.faults;
     Ok(learned)
+}
+
+/// Lines in the first bytes of a file.
+pub(super) fn count_lines(path: &Path, bytes: u64) -> Result<u64> {
+    let mut from = BufReader::with_capacity(1 << 20, File::open(path)?).take(bytes);
+    let mut lines = 0;
+    loop {
+        let part = from.fill_buf()?;
+        if part.is_empty() {
+            return Ok(lines);
+        }
+        lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let len = part.len();
+        from.consume(len);
+    }
 }
 
 fn instances(baselines: &Baselines, seen: &Observation) -> u64 {

@@ -1,6 +1,8 @@
 //! `chaperone baseline promote`: a role's file from what is usual, and what of recorded events it would have refused.
 
+mod apply;
 mod document;
+mod judge;
 mod report;
 
 use std::{
@@ -9,10 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{Reading, progress::Progress};
+use super::Reading;
 use crate::{
     baseline::promote::promote,
     cli::role::{Output, configured},
@@ -21,42 +23,45 @@ use crate::{
         document::RoleDocument,
         problem::{Problems, Texts},
     },
-    policy::{self, dry_run::DryRun, table::Table},
+    policy::{self, table::Table},
 };
 
-/// Write a role's file from what is usual, for people to read, change and put in force.
+/// Turn what is usual into rules, and say what of recorded events they would have refused.
 ///
-/// Nothing is put in force by it. Rules that the role has stay as they are, and go before. With --against, says what of
-/// recorded events the file would have refused.
+/// For a role with `network.default: baseline` they are a promotion, which --apply puts in force beside the role's own
+/// rules. For any other it is the role's file with its own rules and these, for people to read, change and put in force.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The role
     #[arg(long, value_name = "NAME")]
     role: String,
-    /// Where agents/ and roles/ are: rules that the role has there are kept
-    #[arg(long, value_name = "DIR", default_value = "/etc/chaperone")]
-    config: PathBuf,
-    /// What becomes of what no rule names
-    #[arg(long, value_enum, default_value_t = Rest::Deny)]
-    default: Rest,
+    /// What becomes of what no rule names; not for a promotion
+    #[arg(long, value_enum, default_value_t = Otherwise::Deny)]
+    default: Otherwise,
     /// The role's mode; without it the one that it has, and alert for a new one
     #[arg(long, value_enum)]
     mode: Option<ModeName>,
     /// Take what learning has folded together too: *.example.com, a /24
     #[arg(long)]
     folded: bool,
-    /// Write the role to this file, which must not exist, and not to standard output
+    /// Write it to this file, which must not exist, and not to standard output
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Event files, the older ones first: say what of them would have been refused
+    /// Have the daemon put the promotion in force, as the role's next version
+    #[arg(long, conflicts_with = "to")]
+    apply: bool,
+    /// Event files, the older ones first: say what of them would have been refused; without it those of the daemon
     #[arg(long, value_name = "FILE", num_args = 1..)]
     against: Vec<PathBuf>,
+    /// Of them the last so many events
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    last: u64,
     #[command(flatten)]
     reading: Reading,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Rest {
+enum Otherwise {
     Deny,
     Alert,
 }
@@ -70,11 +75,21 @@ enum ModeName {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (_, baselines) = super::load(&args.reading.at.store)?;
+    let (_, baselines) = args.reading.at.load()?;
     let model = super::role(&baselines, &args.role)?;
-    let proposed = promote(model, &args.reading.support.support(), args.folded);
-    let (there, _, before) = configured(&args.config)?;
+    let proposed = promote(model, &args.reading.support(), args.folded);
+    let (there, _, before) = configured(&args.reading.at.place.config)?;
     let role = there.roles.iter().find(|role| role.metadata.name.value == args.role);
+    if let Some(role) = role.filter(|role| role.spec.goes_by_baseline()) {
+        return apply::run(args, &proposed, (role, &there, &before));
+    }
+    if args.apply {
+        bail!(
+            "role {} does not go by its baseline: write `network.default: baseline` into its file, or put what this \
+             writes without --apply in its place",
+            args.role
+        );
+    }
     let written = document::write(&document::Wish {
         role: &args.role,
         before: role.map(|role: &RoleDocument| (role, &before)),
@@ -83,15 +98,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ModeName::Alert => "alert",
             ModeName::Enforce => "enforce",
         }),
-        default: if args.default == Rest::Deny { "deny" } else { "alert" },
+        default: if args.default == Otherwise::Deny { "deny" } else { "alert" },
         proposed: &proposed,
         instances: model.instances(),
     });
     let table = table(&written.text)?;
-    let dry_run = match args.against.as_slice() {
-        [] => None,
-        files => Some(against(files, &args.role, &table)?),
-    };
+    let dry_run = judge::judge(args, &table)?;
     if let Some(path) = &args.to {
         write(path, &written.text)?;
     }
@@ -117,26 +129,6 @@ fn table(text: &str) -> Result<Table> {
     })
 }
 
-fn against(files: &[PathBuf], role: &str, table: &Table) -> Result<DryRun> {
-    let mut run = DryRun::default();
-    for path in files {
-        let Some((file, _)) = super::open(path)? else { continue };
-        let mut progress = Progress::new(format!("judge {}", path.display()), file.metadata()?.len());
-        let mut replay = super::replay(file, path, 0, 0);
-        while let Some((_, seen)) = replay.step()? {
-            if replay.lines.is_multiple_of(PROGRESS_LINES) {
-                progress.at(replay.bytes);
-            }
-            if seen.role.as_deref() == Some(role) {
-                run.take(table, role, &seen);
-            }
-        }
-        progress.end();
-        super::tell(path, &replay.faults);
-    }
-    Ok(run)
-}
-
 /// A file that is there is somebody's work.
 fn write(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
@@ -144,5 +136,3 @@ fn write(path: &Path, text: &str) -> Result<()> {
     let mut file = file.with_context(|| format!("make {} (it must not exist yet)", path.display()))?;
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
 }
-
-const PROGRESS_LINES: u64 = 10_000;

@@ -28,8 +28,8 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (_, baselines) = super::load(&args.reading.at.store)?;
-    let support = args.reading.support.support();
+    let (_, baselines) = args.reading.at.load()?;
+    let support = args.reading.support();
     match (&args.role, args.reading.output) {
         (None, Output::Text) => anstream::print!("{}", roles(&baselines.models, &support)),
         (None, Output::Json) => {

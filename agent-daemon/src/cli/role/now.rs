@@ -30,8 +30,7 @@ pub fn now(table: &Table, role: &str, act: &Act, config: &Path) -> Option<Vec<No
         return None;
     }
     let place = Place { config: config.into(), socket: None };
-    // Another directory without settings is no daemon's.
-    if !config.join("chaperone.yaml").exists() && place.config != Path::new("/etc/chaperone") {
+    if !place.is_a_daemons() {
         return None;
     }
     let names: Vec<NameView> = block_on(client::get(&place.control_socket(), "/v1/names")).ok()?.ok()?;

@@ -1,10 +1,16 @@
 //! One request, one answer: what each path means.
 
+mod baseline;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use agent_common::identity::Origin;
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+};
 use serde::Serialize;
 use tokio::{sync::oneshot, time::timeout};
 
@@ -47,13 +53,16 @@ pub(super) async fn answer(
             events(request.uri().query().unwrap_or_default(), service, lifetime).await
         }
         (Some(peer), &Method::POST, "/v1/run") => run(request, peer, service).await,
+        (Some(peer), &Method::POST, _) if path.starts_with("/v1/baseline/") => {
+            baseline::change(request, peer, service).await
+        }
         (Some(_), &Method::GET, _) if path.starts_with("/v1/agents/") => {
             agents(service, path.strip_prefix("/v1/agents/").map(str::to_owned)).await
         }
         (_, &Method::GET | &Method::POST, _) => {
             Err(fault(StatusCode::NOT_FOUND, "there is nothing at this path"))
         }
-        _ => Err(fault(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST /v1/run asks")),
+        _ => Err(fault(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST /v1/run and /v1/baseline/… ask")),
     };
     reply.unwrap_or_else(|(status, what)| problem(status, what))
 }
@@ -127,11 +136,8 @@ async fn events(query: &str, service: &Service, lifetime: Lifetime) -> Result<Re
 
 async fn run(request: Request<Incoming>, peer: Peer, service: &Service) -> Result<Reply, Fault> {
     let bad = |what: &str| fault(StatusCode::BAD_REQUEST, what);
-    let body = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await;
-    let body = body.map_err(|_| fault(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
-    let body =
-        body.map_err(|_| fault(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or was cut off"))?;
-    let wanted: RunRequest = serde_json::from_slice(&body.to_bytes())
+    let body = body(request, BODY_BYTES_MAX).await?;
+    let wanted: RunRequest = serde_json::from_slice(&body)
         .map_err(|error| bad(&format!("the body is not {{\"agent\": NAME}}: {error}")))?;
     let caller = peer.pid.ok_or_else(|| bad("the kernel does not say which process asks"))?;
     let pid = wanted.pid.unwrap_or(caller);
@@ -139,20 +145,36 @@ async fn run(request: Request<Incoming>, peer: Peer, service: &Service) -> Resul
         return Err(fault(StatusCode::FORBIDDEN, "only root may ask on behalf of another process"));
     }
     // An agent must not get out of its instance by way of another process either.
-    let labels = ask(service, |reply| Command::Labels { pids: vec![caller], reply }).await?;
-    if let Some(id) = labels.into_iter().flatten().find_map(|label| label.instance) {
-        return Err(fault(StatusCode::FORBIDDEN, Refusal::InsideInstance(id).to_string()));
-    }
+    outside(caller, service).await?;
     match ask(service, |reply| Command::Run { pid, agent: wanted.agent, reply }).await? {
         Ok(()) => Ok(response(StatusCode::NO_CONTENT, "application/json", Answer::Whole(None))),
         Err(refusal) => {
             let status = match refusal {
                 Refusal::NoSuchAgent { .. } => StatusCode::NOT_FOUND,
                 Refusal::InsideInstance(_) => StatusCode::FORBIDDEN,
+                Refusal::Baseline(_) => StatusCode::CONFLICT,
                 Refusal::Kernel(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
             Err(fault(status, refusal.to_string()))
         }
+    }
+}
+
+/// The bytes of a request.
+async fn body(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, Fault> {
+    let body = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), bytes_max).collect()).await;
+    let body = body.map_err(|_| fault(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
+    let body =
+        body.map_err(|_| fault(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or was cut off"))?;
+    Ok(body.to_bytes())
+}
+
+/// Nothing, if the process belongs to no instance.
+async fn outside(caller: u32, service: &Service) -> Result<(), Fault> {
+    let labels = ask(service, |reply| Command::Labels { pids: vec![caller], reply }).await?;
+    match labels.into_iter().flatten().find_map(|label| label.instance) {
+        Some(id) => Err(fault(StatusCode::FORBIDDEN, Refusal::InsideInstance(id).to_string())),
+        None => Ok(()),
     }
 }
 

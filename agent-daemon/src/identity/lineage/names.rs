@@ -8,13 +8,25 @@ use crate::event::{
     word::{UNKNOWN, Word},
 };
 
+/// What is told of a rule.
+#[derive(Clone, Debug, Default)]
+pub struct NamedRule {
+    pub text: Name,
+    /// `FILE:LINE`; empty where nobody wrote it.
+    pub source: Name,
+    /// It names a host.
+    pub by_name: bool,
+    /// It was promoted from a baseline.
+    pub promoted: bool,
+}
+
 /// Agent, role and rule names by number.
 #[derive(Clone, Debug)]
 pub struct Names {
     agents: IdMap<u32, (Name, Option<AgentState>)>,
     roles: IdMap<u32, (Name, Mode)>,
-    /// By policy id and place in the role's list: text, `FILE:LINE`, and whether it names a host.
-    rules: IdMap<(u32, u16), (Name, Name, bool)>,
+    /// By policy id and place in the role's list.
+    rules: IdMap<(u32, u16), NamedRule>,
     /// The configuration before this one: events decided under it may still be under way.
     before: Option<Box<Self>>,
     unknown: Name,
@@ -38,9 +50,9 @@ impl Names {
         self.roles.insert(id, (Name::from(name), mode));
     }
 
-    /// Adds a rule: its text and `FILE:LINE`, and whether it names a host.
-    pub fn add_rule(&mut self, policy: u32, index: u16, text: Name, source: Name, by_name: bool) {
-        self.rules.insert((policy, index), (text, source, by_name));
+    /// Adds a rule.
+    pub fn add_rule(&mut self, policy: u32, index: u16, rule: NamedRule) {
+        self.rules.insert((policy, index), rule);
     }
 
     /// Keeps the names that were in force until now, for events that are still under way.
@@ -73,19 +85,10 @@ impl Names {
         self.find(|names| names.roles.get(&role)).map(|(_, mode)| Word::from(*mode))
     }
 
-    /// A rule's text and where it stands.
+    /// A rule, if it is one of a policy that is or was just in force.
     #[must_use]
-    pub fn rule(&self, policy: u32, index: u16) -> (Name, Option<Name>) {
-        match self.find(|names| names.rules.get(&(policy, index))) {
-            Some((text, source, _)) => (text.clone(), Some(source.clone()).filter(|s| !s.is_empty())),
-            None => (self.unknown(), None),
-        }
-    }
-
-    /// Whether a rule names a host.
-    #[must_use]
-    pub fn names_host(&self, policy: u32, index: u16) -> bool {
-        self.find(|names| names.rules.get(&(policy, index))).is_some_and(|(_, _, by_name)| *by_name)
+    pub fn rule(&self, policy: u32, index: u16) -> Option<&NamedRule> {
+        self.find(|names| names.rules.get(&(policy, index)))
     }
 
     /// The word for what is not known.

@@ -16,8 +16,13 @@ fn names() -> Names {
     let mut names = Names::default();
     names.add_agent(7, "invoice-bot", None);
     names.add_role(8, "invoice-review", Mode::Enforce);
-    names.add_rule(9, 0, "to 10.0.0.0/8".into(), "roles/a.yaml:12".into(), false);
-    names.add_rule(9, 1, "a.example.com".into(), "roles/a.yaml:13".into(), true);
+    let rule = |text: &str, source: &str| NamedRule {
+        text: text.into(),
+        source: source.into(),
+        ..NamedRule::default()
+    };
+    names.add_rule(9, 0, rule("to 10.0.0.0/8", "roles/a.yaml:12"));
+    names.add_rule(9, 1, NamedRule { by_name: true, ..rule("a.example.com", "roles/a.yaml:13") });
     names
 }
 
@@ -104,7 +109,8 @@ fn what_is_not_known_says_unknown() {
 fn a_decision_names_its_rule_also_when_the_policy_was_just_replaced() {
     let mut names_now = Names::default();
     names_now.follow(names());
-    assert_eq!(names_now.rule(9, 0), ("to 10.0.0.0/8".into(), Some("roles/a.yaml:12".into())));
+    let rule = names_now.rule(9, 0).unwrap();
+    assert_eq!((&*rule.text, &*rule.source), ("to 10.0.0.0/8", "roles/a.yaml:12"));
     assert_eq!(names().mode(8).map(Word::name), Some("enforce"));
 }
 

@@ -60,6 +60,8 @@ pub struct Baselines {
     /// Acts that differ and came too many to be looked at.
     pub flooded: u64,
     pub write_failures: u64,
+    /// Roles that go by their baseline, and the version of what was promoted; 0 for none.
+    pub promoted: Vec<(String, u32)>,
     /// Reactions, by effect.
     pub reactions: Vec<(&'static str, u64)>,
 }
@@ -214,6 +216,15 @@ fn baselines(out: &mut Text, b: &Baselines) {
     out.single("chaperone_findings_flooded_total", "counter", help, b.flooded as f64);
     let help = "Writes of the store of baselines that failed; what they held is written later.";
     out.single("chaperone_baseline_write_failures_total", "counter", help, b.write_failures as f64);
+    let name = "chaperone_promotion_version";
+    out.family(
+        name,
+        "gauge",
+        "Version of what was promoted, of each role that goes by its baseline; 0 for none.",
+    );
+    for (role, version) in &b.promoted {
+        out.value(name, &[("role", role)], f64::from(*version));
+    }
     let name = "chaperone_reactions_total";
     out.family(name, "counter", "Instances stopped or ended because of a finding, by effect.");
     for (effect, count) in &b.reactions {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     baseline::promote::{Promotion, Proposed},
-    config::document::{Answer, Protocol, RoleDocument},
+    config::document::{Answer, Protocol, Rest, RoleDocument},
     policy::{
         explain::{Act, explain},
         host::HostName,
@@ -65,19 +65,29 @@ pub fn write(wish: &Wish<'_>) -> Written {
         .iter()
         .map(|rule| line(&rule.to.value, rule.protocol.as_ref().map(|p| p.value.name()), rule.verdict, ""))
         .collect();
-    for proposed in &wish.proposed.rules {
-        let fault = parse::target(&proposed.to).err();
-        if let Some(fault) = fault {
-            written.cannot.push((proposed.to.clone(), fault.what.to_string()));
-        } else if is_ruled(wish, proposed) {
-            written.had += 1;
-        } else {
-            written.added += 1;
-            rules.push(line(&proposed.to, proposed.protocol.as_deref(), Answer::Allow, &evidence(proposed)));
-        }
-    }
+    rules.extend(endpoint_rules(wish, &mut written));
     list(&mut text, "    rules:", &rules);
     names(wish, &mut text, &mut written);
+    written.text = text;
+    written
+}
+
+/// Writes what is usual as a promotion of the role.
+pub fn promotion(wish: &Wish<'_>) -> Written {
+    let mut written = Written { text: String::new(), added: 0, had: 0, cannot: Vec::new() };
+    let mut text =
+        format!("apiVersion: chaperone/v1\nkind: Promotion\nmetadata:\n  name: {}\nspec:\n", wish.role);
+    let spec = wish.before.map(|(role, _)| &role.spec);
+    let endpoints = spec.is_some_and(|spec| spec.network.default == Rest::Baseline);
+    let rules = if endpoints { endpoint_rules(wish, &mut written) } else { Vec::new() };
+    let asked = spec.and_then(|spec| spec.names.as_ref());
+    let asked = asked.is_some_and(|names| names.default == Rest::Baseline);
+    let names = if asked { name_rules(wish, &mut written) } else { Vec::new() };
+    if rules.is_empty() {
+        text += "  rules: []\n";
+    }
+    list(&mut text, "  rules:", &rules);
+    list(&mut text, "  names:", &names);
     written.text = text;
     written
 }
@@ -93,6 +103,32 @@ fn names(wish: &Wish<'_>, text: &mut String, written: &mut Written) {
         .iter()
         .map(|rule| format!("{{ name: {}, verdict: {} }}", inline(&rule.name.value), rule.verdict.name()))
         .collect();
+    rules.extend(name_rules(wish, written));
+    let default = before.map_or(wish.default, |names| names.default.name());
+    let _ = writeln!(text, "  names:\n    default: {default}");
+    list(text, "    rules:", &rules);
+}
+
+/// A rule for each endpoint that is usual and that the role says nothing of.
+fn endpoint_rules(wish: &Wish<'_>, written: &mut Written) -> Vec<String> {
+    let mut rules = Vec::new();
+    for proposed in &wish.proposed.rules {
+        let fault = parse::target(&proposed.to).err();
+        if let Some(fault) = fault {
+            written.cannot.push((proposed.to.clone(), fault.what.to_string()));
+        } else if is_ruled(wish, proposed) {
+            written.had += 1;
+        } else {
+            written.added += 1;
+            rules.push(line(&proposed.to, proposed.protocol.as_deref(), Answer::Allow, &evidence(proposed)));
+        }
+    }
+    rules
+}
+
+/// As [`endpoint_rules`], of names.
+fn name_rules(wish: &Wish<'_>, written: &mut Written) -> Vec<String> {
+    let mut rules = Vec::new();
     let allowed: Vec<HostName> = wish.proposed.rules.iter().filter_map(|rule| host(&rule.to)).collect();
     for proposed in &wish.proposed.names {
         match HostName::parse(&proposed.to) {
@@ -106,9 +142,7 @@ fn names(wish: &Wish<'_>, text: &mut String, written: &mut Written) {
             }
         }
     }
-    let default = before.map_or(wish.default, |names| names.default.name());
-    let _ = writeln!(text, "  names:\n    default: {default}");
-    list(text, "    rules:", &rules);
+    rules
 }
 
 /// Whether a rule of the role decides it already, whatever it says: people have thought of it.
