@@ -9,6 +9,7 @@ pub mod files;
 pub mod kept;
 pub mod problem;
 pub mod promoted;
+pub mod reaction;
 pub mod read;
 pub mod schema;
 pub mod settings;

@@ -27,7 +27,7 @@ use crate::{
     kernel::{self, Adopted, Kernel, Leftover},
     pipeline::{
         self, COMMANDS_WAITING_MAX, Inputs, Line, Pipeline, REQUESTS_WAITING_MAX, Request, baselines::Keeper,
-        host, hosts, in_force::InForce, resolvers,
+        content::Identifier, host, hosts, in_force::InForce, resolvers,
     },
     policy::{self, table::Table},
     record::{Recorder, file::File, followers::Followers, progress::Progress},
@@ -70,6 +70,9 @@ pub async fn run(options: Options) -> Result<()> {
     let mut pipeline = build(&config, kernel, InForce::new(registry, table), rules)?;
     pipeline.known = known;
     pipeline.open_baselines();
+    let (identifier, identified) =
+        Identifier::start().context("start the thread that identifies programs")?;
+    pipeline.line.identifier = Some(identifier);
     if let Some(Named { hosts, resolvers }) = named {
         pipeline.know_hosts(&hosts);
         pipeline.know_resolvers(resolvers);
@@ -107,7 +110,7 @@ pub async fn run(options: Options) -> Result<()> {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     info!(mode = ?pipeline.kernel.mode(), agents = pipeline.in_force.agents(), roles = pipeline.in_force.roles(), "ready");
 
-    let end = pipeline.run(Inputs { events, commands, requests, shutdown }).await;
+    let end = pipeline.run(Inputs { events, commands, requests, identified, shutdown }).await;
 
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     pipeline.tell_daemon(Kind::DaemonStopped);
@@ -237,8 +240,10 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce, rules: Rules) -> Re
         channels: Channels::default(),
         due: Vec::new(),
         refused: Vec::new(),
+        reactions: std::collections::BTreeMap::new(),
         recorder: Recorder::new(Some(file)),
         watch: None,
+        identifier: None,
         own_addresses: host::addresses(),
     };
     line.learn_cgroups();

@@ -102,6 +102,9 @@ pub struct Event {
     /// `guarantee_changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarantees: Option<Box<local::Guarantees>>,
+    /// `program_identified`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Box<process::Program>>,
     /// `finding`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<Box<finding::Finding>>,
@@ -166,6 +169,8 @@ pub enum Kind {
     EventsLost,
     /// This host lets less (or more) be guaranteed than when the daemon was started the time before.
     GuaranteeChanged,
+    /// What the program is that an agent has executed: told once for each role, path and content.
+    ProgramIdentified,
     /// Acts of an agent that differ from what is usual for its role.
     Finding,
     /// An instance was stopped or ended because of a finding.
@@ -203,6 +208,7 @@ impl Kind {
         (Self::PolicyRejected, "policy_rejected"),
         (Self::EventsLost, "events_lost"),
         (Self::GuaranteeChanged, "guarantee_changed"),
+        (Self::ProgramIdentified, "program_identified"),
         (Self::Finding, "finding"),
         (Self::Reaction, "reaction"),
         (Self::BaselineChanged, "baseline_changed"),

@@ -10,6 +10,7 @@ mod names;
 mod object;
 mod offsets;
 pub mod pins;
+pub mod process;
 mod raw;
 mod ring;
 mod sys;

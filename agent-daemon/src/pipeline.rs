@@ -3,6 +3,7 @@
 mod answer;
 pub mod baselines;
 pub mod bounds;
+pub mod content;
 pub mod cut;
 mod guarantees;
 pub mod host;
@@ -11,11 +12,12 @@ pub mod in_force;
 mod line;
 mod loss;
 mod predecessor;
+pub mod react;
 pub mod resolvers;
 mod tell;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -62,6 +64,8 @@ pub struct Pipeline {
     /// The file of static names as it was told to the kernel side, with the rules in force then.
     hosts: Option<hosts::Stamp>,
     ticks: u64,
+    /// Reactions to findings, by effect.
+    reacted: BTreeMap<&'static str, u64>,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
     /// Whether the kernel side may hold something else than `in_force`, after a change that could not be taken back.
@@ -74,6 +78,8 @@ pub struct Inputs {
     pub events: Ring,
     pub commands: mpsc::Receiver<Command>,
     pub requests: mpsc::Receiver<Request>,
+    /// Programs that were identified.
+    pub identified: mpsc::Receiver<Event>,
     /// Asks for the end; dropping the sender does too.
     pub shutdown: mpsc::Receiver<()>,
 }
@@ -108,6 +114,7 @@ impl Pipeline {
             resolvers_seen: BTreeSet::new(),
             hosts: None,
             ticks: 0,
+            reacted: BTreeMap::new(),
             rejected: None,
             by_half: false,
         }
@@ -151,6 +158,11 @@ impl Pipeline {
                     }
                     Request::Identify => self.identify(),
                 },
+                Some(event) = inputs.identified.recv() => {
+                    self.line.tell_now(event);
+                    self.line.tell_due();
+                    self.react();
+                }
                 _ = tick.tick() => self.tick(),
                 _ = inputs.shutdown.recv() => break Ok(()),
             }
@@ -175,6 +187,7 @@ impl Pipeline {
         events.release();
         self.line.tell_due();
         self.cut();
+        self.react();
         taken
     }
 

@@ -45,8 +45,10 @@ fn line(file: Option<File>) -> Line {
         channels: Channels::default(),
         due: Vec::new(),
         refused: Vec::new(),
+        reactions: std::collections::BTreeMap::new(),
         recorder: Recorder::new(file),
         watch: None,
+        identifier: None,
         own_addresses: vec!["192.0.2.50".parse().unwrap()],
     }
 }

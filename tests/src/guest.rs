@@ -3,11 +3,13 @@
 pub mod accounting;
 pub mod attribution;
 pub mod baselines;
+pub mod identified;
 pub mod names;
 pub mod net;
 pub mod operate;
 pub mod process;
 pub mod promoted;
+pub mod react;
 pub mod systemd;
 
 use std::process::ExitCode;
@@ -69,6 +71,8 @@ impl Guest {
         tally.run(operate::CASES, only, &mut shared);
         tally.run(baselines::CASES, only, &mut shared);
         tally.run(promoted::CASES, only, &mut shared);
+        tally.run(react::CASES, only, &mut shared);
+        tally.run(identified::CASES, only, &mut shared);
         tally.run(accounting::CASES, only, &mut shared);
         Ok(tally.exit_code())
     }

@@ -131,7 +131,7 @@ pub fn compare(
         return Vec::new();
     }
     let found = differing.filter_map(|behaviour| finding(baselines, model, rules, seen, behaviour));
-    found.chain(content::other_content(baselines, model, rules, seen, behaviours)).collect()
+    found.chain(content::other_content(baselines, model, rules, seen)).collect()
 }
 
 /// Whether anything is usual for a role.

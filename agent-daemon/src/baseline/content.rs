@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Name;
 
-/// Content identity of an executable, as far as an event gives it.
+/// Content identity of an executable, as `program_identified` gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Content {
     /// SHA-256 of the file, hexadecimal.
@@ -16,14 +16,6 @@ pub struct Content {
     /// The package's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Name>,
-}
-
-impl Content {
-    /// Whether nothing is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl std::fmt::Display for Content {

@@ -144,7 +144,7 @@ fn single(seen: &Observation, by: Program) -> Option<Behaviour> {
         Act::Unix(path) => Behaviour::Unix { by, path: path::generalise(path) },
         Act::Ask(name) => Behaviour::Name { by, name: path::escaped(name).into() },
         Act::Socket(what) => Behaviour::Socket { by, what: path::escaped(what).into() },
-        Act::Exec { .. } | Act::End | Act::Lost(_) | Act::Other => return None,
+        Act::Exec { .. } | Act::Identified { .. } | Act::End | Act::Lost(_) | Act::Other => return None,
     })
 }
 

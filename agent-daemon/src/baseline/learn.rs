@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::forget::{Forget, Forgotten};
 use self::{alone::Alone, group::Groups};
 use super::{
-    behaviour::{Behaviour, Program, Sort},
+    behaviour::{Behaviour, Program, Sort, path::generalise},
     content::Content,
     context::Context,
     evidence::{By, Evidence},
@@ -126,14 +126,15 @@ impl Baselines {
     /// Learns one observation; the behaviours that it showed.
     pub fn learn(&mut self, seen: &Observation) -> Vec<Behaviour> {
         let behaviours = self.context.behaviours(seen);
-        if !behaviours.is_empty() {
-            self.learn_behaviours(seen, &behaviours);
-        }
+        self.learn_behaviours(seen, &behaviours);
         behaviours
     }
 
     /// Learns what the context has already made of an observation.
     pub fn learn_behaviours(&mut self, seen: &Observation, behaviours: &[Behaviour]) {
+        if behaviours.is_empty() && !matches!(seen.act, Act::Identified { .. }) {
+            return;
+        }
         let Some(role) = &seen.role else { return };
         self.with(role, |model, bounds| model.learn(seen, behaviours, bounds));
     }
@@ -188,8 +189,8 @@ impl Model {
         for behaviour in behaviours {
             self.show(behaviour, time, by, bounds);
         }
-        if let (Act::Exec { content: Some(content), .. }, Some(exe)) = (&seen.act, &seen.exe) {
-            self.content(exe, content, time, by);
+        if let Act::Identified { path, content } = &seen.act {
+            self.content(&generalise(path), content, time, by);
         }
     }
 

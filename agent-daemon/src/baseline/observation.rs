@@ -10,6 +10,7 @@ use super::content::Content;
 use crate::event::{
     Event, Kind, Name, Truncated,
     net::Network,
+    process::Program,
     word::{ExecId, InstanceId, Time, Word},
 };
 
@@ -40,7 +41,9 @@ pub struct Observation {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     /// A program began; `begins` where it is the first of an instance.
-    Exec { begins: bool, content: Option<Content> },
+    Exec { begins: bool },
+    /// What a program is.
+    Identified { path: Name, content: Content },
     /// An internet endpoint.
     Endpoint { address: IpAddr, port: Option<u32>, protocol: Name, name: Option<Name> },
     /// Any other socket, in words: `raw icmp`, `vsock 2:1024`.
@@ -62,10 +65,10 @@ impl From<&Event> for Observation {
         let subject = event.subject.as_ref();
         let whole = |field: &str, value: &Name| whole(&event.truncated, field, value);
         let act = match event.kind {
-            Kind::ProcessExec => Act::Exec {
-                begins: event.exec.as_ref().is_some_and(|exec| exec.recognised.is_some()),
-                content: None,
-            },
+            Kind::ProcessExec => {
+                Act::Exec { begins: event.exec.as_ref().is_some_and(|exec| exec.recognised.is_some()) }
+            }
+            Kind::ProgramIdentified => event.program.as_deref().cloned().map_or(Act::Other, identified),
             Kind::ProcessExit if event.exit.is_some_and(|exit| exit.instance_ended) => Act::End,
             Kind::AgentEnded => Act::End,
             Kind::NetConnect | Kind::NetSend | Kind::NetCreate | Kind::NetOption | Kind::NetOther => {
@@ -102,6 +105,11 @@ impl From<&Event> for Observation {
 
 fn refused(verdict: Option<Word<Verdict>>) -> bool {
     matches!(verdict.and_then(Word::known), Some(Verdict::Deny | Verdict::Kill))
+}
+
+fn identified(program: Program) -> Act {
+    let Program { path, sha256, package, version, .. } = program;
+    Act::Identified { path, content: Content { sha256: Some(sha256), package, version } }
 }
 
 /// A name that could not be read is none.

@@ -2,27 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::compare::{Nearness, What};
+pub use crate::config::reaction::Severity;
 use crate::config::{
     fields::{Fields, items, word},
     problem::{Place, Problem, Problems, Texts},
     yaml,
 };
-
-agent_common::vocabulary! {
-    /// How serious a finding is.
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    pub enum Severity {
-        Info = 1 => "info",
-        Low = 2 => "low",
-        Medium = 3 => "medium",
-        High = 4 => "high",
-        Critical = 5 => "critical",
-    }
-}
 
 /// The table; the first line that matches decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

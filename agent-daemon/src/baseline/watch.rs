@@ -24,6 +24,8 @@ pub struct Watch {
     pub found: BTreeMap<(Name, What, Severity), u64>,
     /// Acts that differ and came too many to be looked at.
     pub flooded: u64,
+    /// The highest severity of what was found of the last observation.
+    worst: Option<Severity>,
     /// Role → how it stands with it.
     pace: BTreeMap<Name, Pace>,
 }
@@ -47,12 +49,17 @@ impl Watch {
 
     /// Takes one observation; what is to be told of it.
     pub fn take(&mut self, seen: &Observation) -> Vec<Alert> {
+        self.worst = None;
         let behaviours = self.baselines.context.behaviours(seen);
         let told = self.judge(seen, &behaviours);
-        if !behaviours.is_empty() {
-            self.baselines.learn_behaviours(seen, &behaviours);
-        }
+        self.baselines.learn_behaviours(seen, &behaviours);
         told
+    }
+
+    /// The highest severity of what was found of the last observation, told or not.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.worst
     }
 
     fn judge(&mut self, seen: &Observation, behaviours: &[Behaviour]) -> Vec<Alert> {
@@ -71,6 +78,7 @@ impl Watch {
             }
             let cause: Cause = (role.clone(), News::Behaviour, Some(behaviour.clone()));
             if let Some(alert) = self.alerts.again(&cause, seen.time, (seen.boot.clone(), instance)) {
+                self.worst = self.worst.max(Some(alert.finding.severity));
                 count(&mut self.found, &alert.finding);
                 told.extend(alert.count.is_power_of_two().then(|| alert.clone()));
                 continue;
@@ -82,10 +90,12 @@ impl Watch {
                 flood(seen, behaviour, &self.rules)
             };
             let Some(finding) = finding else { continue };
+            self.worst = self.worst.max(Some(finding.severity));
             count(&mut self.found, &finding);
             told.extend(self.alerts.join(&finding).cloned());
         }
-        if let Some(finding) = content::other_content(&self.baselines, model, &self.rules, seen, behaviours) {
+        if let Some(finding) = content::other_content(&self.baselines, model, &self.rules, seen) {
+            self.worst = self.worst.max(Some(finding.severity));
             count(&mut self.found, &finding);
             told.extend(self.alerts.join(&finding).cloned());
         }

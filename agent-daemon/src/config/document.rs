@@ -6,7 +6,7 @@ use agent_common::vocabulary;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::problem::Place;
+use super::{problem::Place, reaction::Reactions};
 
 /// An agent: a registered software actor and how it is recognised.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -111,6 +111,9 @@ pub struct RoleSpec {
     /// What becomes of asking for names; without it every name may be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<Names>,
+    /// What is done about acts that are not usual for the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Reactions>,
 }
 
 impl RoleSpec {

@@ -10,6 +10,7 @@ use super::{
     },
     fields::{self, Fields},
     problem::{Problem, Problems, quoted},
+    reaction,
     settings::{self, Config},
     yaml::Node,
 };
@@ -164,8 +165,9 @@ fn role_spec(node: &Node, problems: &mut Problems) -> Option<RoleSpec> {
     });
     let network = fields.need("network").and_then(|node| network(node, problems));
     let names = fields.get("names").and_then(|node| names(node, problems));
+    let baseline = fields.get("baseline").and_then(|node| reaction::read(node, problems));
     fields.finish(problems);
-    Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network?, names })
+    Some(RoleSpec { description, mode: mode.unwrap_or(Mode::Enforce), network: network?, names, baseline })
 }
 
 fn promotion_spec(node: &Node, problems: &mut Problems) -> Option<PromotionSpec> {

@@ -4,7 +4,11 @@ use agent_common::identity::Recognised;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::word::{InstanceId, Word};
+use super::{
+    Name,
+    finding::Reference,
+    word::{InstanceId, Word},
+};
 
 /// A new program image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,8 +56,27 @@ pub struct Exec {
     pub setid: bool,
 }
 
+/// What a program's file holds that an agent has executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Program {
+    /// As the exec named it.
+    pub path: Name,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: Name,
+    /// The package that it belongs to, where dpkg or rpm of this host knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<Name>,
+    /// The package's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Name>,
+    /// Of the file.
+    pub bytes: u64,
+    /// The exec.
+    pub of: Reference,
+}
+
 /// A file by device and inode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct File {
     /// Device: major << 20 | minor.
     pub dev: u32,

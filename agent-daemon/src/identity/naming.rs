@@ -77,17 +77,20 @@ impl Files {
         })
     }
 
+    /// What identifies an open file, with its generation.
+    #[must_use]
+    pub fn of_open(&self, file: &File) -> Option<(FileKey, u32)> {
+        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let key = FileKey { ino: metadata.ino(), dev: self.device(file, &metadata), generation: 0 };
+        Some((key, generation(file)))
+    }
+
     /// The file at a path, symlinks followed; `None` when there is none.
     pub fn find(&self, path: &Path) -> Option<Found> {
         let file = File::open(path).ok()?;
-        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        let dev = self.device(&file, &metadata);
+        let (key, generation) = self.of_open(&file)?;
         let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        Some(Found {
-            key: FileKey { ino: metadata.ino(), dev, generation: 0 },
-            generation: generation(&file),
-            canonical,
-        })
+        Some(Found { key, generation, canonical })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Typed handles on BPF maps: the contract's plain structs in and out, missing keys as `None`.
 
 use std::{
-    os::fd::{AsFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -10,7 +10,7 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lp
 
 use bytemuck::Pod;
 
-use super::{object::Object, sys};
+use super::{object::Object, process::Process, sys};
 
 /// Where maps come from: the object that was just loaded, or the pins of a daemon before this one.
 pub enum Maps<'a> {
@@ -175,14 +175,6 @@ impl TaskStorage {
 
     /// The value of a live process; `None` when it is gone or has none.
     pub fn get<T: Pod>(&self, pid: u32) -> Option<T> {
-        sys::task_storage(self.0.fd(), pidfd(pid)?.as_fd())
+        sys::task_storage(self.0.fd(), Process::open(pid)?.as_fd())
     }
-}
-
-fn pidfd(pid: u32) -> Option<std::os::fd::OwnedFd> {
-    use std::os::fd::FromRawFd as _;
-    // SAFETY: takes numbers.
-    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
-    // SAFETY: a descriptor that the kernel has just given to this process.
-    (fd >= 0).then(|| unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as RawFd) })
 }

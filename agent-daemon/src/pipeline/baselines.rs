@@ -15,13 +15,14 @@ use std::{
 use tracing::{info, warn};
 
 use self::events_file::EventsFile;
-use super::Pipeline;
+use super::{Pipeline, content::Identifier};
 use crate::{
     baseline::{
         compare::Rules,
         store::{Changes, Error, Store},
         watch::Watch,
     },
+    config::reaction::Effect,
     event::{
         Event, Kind, Subject,
         finding::{BaselineChange, Reference},
@@ -173,9 +174,20 @@ impl Pipeline {
     pub(super) fn found_so_far(&self) -> metrics::Baselines {
         let promoted = self.in_force.table.names.promoted();
         let promoted = promoted.map(|(role, version)| (role.to_owned(), version)).collect();
+        let unidentified = self.line.identifier.as_ref().map(Identifier::failed).unwrap_or_default();
         let write_failures = self.keeper.write_failures;
+        let reactions: Vec<_> = [Effect::Stop, Effect::Kill]
+            .iter()
+            .map(|e| (e.name(), self.reacted.get(e.name()).copied().unwrap_or(0)))
+            .collect();
         let Some(watch) = &self.line.watch else {
-            return metrics::Baselines { promoted, write_failures, ..metrics::Baselines::default() };
+            return metrics::Baselines {
+                unidentified,
+                promoted,
+                write_failures,
+                reactions,
+                ..metrics::Baselines::default()
+            };
         };
         let found = watch.found.iter();
         metrics::Baselines {
@@ -186,9 +198,10 @@ impl Pipeline {
                 })
                 .collect(),
             flooded: watch.flooded,
+            unidentified,
             write_failures,
             promoted,
-            reactions: Vec::new(),
+            reactions,
         }
     }
 

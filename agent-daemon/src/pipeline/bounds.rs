@@ -5,7 +5,7 @@
 
 use agent_common::limits;
 
-use super::{BATCH_EVENTS_MAX, COMMANDS_WAITING_MAX, Pipeline, REQUESTS_WAITING_MAX};
+use super::{BATCH_EVENTS_MAX, COMMANDS_WAITING_MAX, Pipeline, REQUESTS_WAITING_MAX, content};
 use crate::{
     baseline::{alert, context, watch},
     config::files::{FILE_BYTES_MAX, FILES_MAX},
@@ -318,6 +318,24 @@ pub const BOUNDS: &[Bound] = &[
         "new causes of findings of a role in a second",
         watch::NEW_CAUSES_PER_SECOND_MAX as u64,
         "further ones are one finding, `flood`, with their number; counted (chaperone_findings_flooded_total)",
+    ),
+    bound(
+        "programs_waiting",
+        "execs whose programs wait to be identified",
+        content::JOBS_MAX as u64,
+        "the program is left unidentified until it is executed again; counted (chaperone_programs_unidentified_total)",
+    ),
+    bound(
+        "programs_known",
+        "files whose content is known",
+        content::KNOWN_MAX as u64,
+        "all are forgotten, and read again when they are executed",
+    ),
+    bound(
+        "programs_told",
+        "roles × paths × contents that were told",
+        content::TOLD_MAX as u64,
+        "all are forgotten, and told again",
     ),
     bound(
         "findings_counted",

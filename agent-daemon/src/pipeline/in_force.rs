@@ -44,6 +44,7 @@ impl InForce {
     pub fn is_same(&self, registry: &Registry, table: &Table) -> bool {
         table.diff(&self.table).is_empty()
             && table.names.rules == self.table.names.rules
+            && table.names.reactions == self.table.names.reactions
             && table.names.by_baseline == self.table.names.by_baseline
             && self.registry.agents().eq(registry.agents())
     }
@@ -73,6 +74,9 @@ fn names(registry: &Registry, table: &Table) -> Names {
         let policy = table.roles.get(&id);
         let mode = policy.and_then(|p| Mode::from_raw(p.mode)).unwrap_or(Mode::Enforce);
         names.add_role(id, name, mode);
+    }
+    for (role, reactions) in &table.names.reactions {
+        names.add_reactions(*role, *reactions);
     }
     for ((policy, index), rule) in &table.names.rules {
         let (text, source) = (rule.text.clone(), Name::from(rule.place.to_string()));

@@ -1,12 +1,18 @@
 //! One event's straight line: bytes → event → who and by which rule → recorded.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::{baselines::finding, cut::Connection, host};
+use super::{baselines::finding, content::Identifier, cut::Connection, host, react::Due};
 use crate::{
     baseline::{Observation, watch::Watch},
     config::Record,
-    event::{Event, Kind, Name, finding::Reference, handed_off, mask::Masks, word::Time},
+    event::{
+        Event, Kind, Name,
+        finding::Reference,
+        handed_off,
+        mask::Masks,
+        word::{InstanceId, Time},
+    },
     identity::{
         channel::Channels,
         lineage::{Lineage, Names},
@@ -32,9 +38,13 @@ pub struct Line {
     pub due: Vec<Event>,
     /// Connections of a batch whose first words were refused.
     pub refused: Vec<Connection>,
+    /// What is due to instances because of what a batch has brought.
+    pub reactions: BTreeMap<InstanceId, Due>,
     pub recorder: Recorder,
     /// What is usual for each role; `None` while it cannot be kept.
     pub watch: Option<Watch>,
+    /// Finds out what programs are that agents execute.
+    pub identifier: Option<Identifier>,
     /// Addresses of this host: a connect to them leads to somebody here.
     pub own_addresses: Vec<IpAddr>,
 }
@@ -125,12 +135,19 @@ impl Line {
     /// Compares an agent's act with what is usual for its role, and learns it.
     fn watch(&mut self, event: &Event) {
         let (Some(watch), Some(subject)) = (&mut self.watch, &event.subject) else { return };
-        if subject.instance.is_none() {
-            return;
+        let Some(instance) = subject.instance else { return };
+        if let (Kind::ProcessExec, Some(identifier)) = (event.kind, &mut self.identifier) {
+            identifier.ask(event);
         }
         let of = Reference { time: event.time, seq: event.seq };
         for alert in watch.take(&Observation::from(event)) {
             self.due.push(finding(&alert, subject.clone(), of));
+        }
+        let reactions = self.names.reactions(subject.ids.role);
+        if let (Some(severity), Some(reactions)) = (watch.worst(), reactions)
+            && let Some(effect) = reactions.to(severity)
+        {
+            Due { effect, severity, subject: subject.clone(), of }.add(instance, &mut self.reactions);
         }
     }
 

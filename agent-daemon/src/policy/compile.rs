@@ -17,7 +17,7 @@ pub use super::table::{Diff, Keys, Names, RuleText, Table};
 use crate::{
     config::{
         Documents,
-        document::PromotionDocument,
+        document::{Mode, PromotionDocument},
         problem::{Place, Problem, Problems},
     },
     event::Name,
@@ -40,6 +40,9 @@ pub fn compile(documents: &Documents) -> Result<Table, Problems> {
             continue;
         }
         places.insert(id, (&name.value, &name.place));
+        if let (Some(reactions), Mode::Enforce) = (role.spec.baseline, role.spec.mode) {
+            table.names.reactions.insert(id, reactions);
+        }
         if role.spec.goes_by_baseline() {
             let file = promotions.get(&*name.value).map(|one| Name::from(&*one.metadata.name.place.file));
             table.names.by_baseline.insert(name.value.clone(), file);

@@ -8,7 +8,10 @@ use agent_common::{
     rule::{ExactKey, Policy, PrefixKey, Rule, SocketKey, UNIX_NAME_BYTES, UnixKey, absent},
 };
 
-use crate::{config::problem::Place, event::Name};
+use crate::{
+    config::{problem::Place, reaction::Reactions},
+    event::Name,
+};
 
 /// The content of the policy maps, each field its map, and the names of what is in it.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +41,8 @@ pub struct Names {
     pub rules: BTreeMap<(u32, u16), RuleText>,
     /// Roles that go by their baseline → the file of what was promoted; none where nothing was.
     pub by_baseline: BTreeMap<String, Option<Name>>,
+    /// Role id → what is done about findings.
+    pub reactions: BTreeMap<u32, Reactions>,
 }
 
 impl Names {

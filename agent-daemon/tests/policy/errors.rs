@@ -76,7 +76,7 @@ fn mistakes_in_a_role() {
         ),
         (
             "  mode: enforce\n  network: {default: deny}\n  exec: {default: deny}\n",
-            "7:3 a role's spec has no field `exec` (known: description, mode, network, names)",
+            "7:3 a role's spec has no field `exec` (known: description, mode, network, names, baseline)",
         ),
         (
             "  mode: enforce\n  network: {default: deny}\n  names: {rules: []}\n",
@@ -89,6 +89,14 @@ fn mistakes_in_a_role() {
         (
             "  mode: enforce\n  network: {default: deny}\n  names: {default: deny, rules: [{name: a.b, verdict: allow}, {name: A.b, verdict: deny}]}\n",
             "7:70 `A.b` is named twice (leave one of them out; the other is at test.yaml:7)",
+        ),
+        (
+            "  mode: enforce\n  network: {default: deny}\n  baseline: {stop: hihg}\n",
+            "7:20 stop cannot be `hihg` (did you mean `high`?)",
+        ),
+        (
+            "  mode: enforce\n  network: {default: deny}\n  baseline: {stop: high, kill: high}\n",
+            "7:13 `stop: high` never comes to pass beside `kill: high` (have `kill` from a higher severity on, or leave `stop` out)",
         ),
         (
             "  mode: enforce\n  network: {default: deny, rules: {to: x}}\n",

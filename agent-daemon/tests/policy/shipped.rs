@@ -114,6 +114,7 @@ spec:
       { unix: deny, netlink: deny, vsock: deny, raw: deny, packet: deny, protocol: deny, family: deny, routing: deny }
     rules: [ { to: "*", protocol: tcp, verdict: allow } ]
   names: { default: deny, rules: [ { name: a.example.com, verdict: allow } ] }
+  baseline: { stop: high, kill: critical }
 ---
 apiVersion: chaperone/v1
 kind: Promotion

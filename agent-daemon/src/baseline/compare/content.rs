@@ -1,8 +1,8 @@
 //! The same executable with content that it was never seen to have.
 
-use super::{Finding, Nearness, Rules, What, seen_by, usual};
+use super::{Finding, Nearness, Rules, What, seen_by};
 use crate::baseline::{
-    behaviour::Behaviour,
+    behaviour::{Behaviour, Program, path::generalise},
     learn::{Baselines, Model},
     observation::{Act, Observation},
 };
@@ -13,16 +13,17 @@ pub fn other_content(
     model: &Model,
     rules: &Rules,
     seen: &Observation,
-    behaviours: &[Behaviour],
 ) -> Option<Finding> {
-    let (Act::Exec { content: Some(content), .. }, Some(exe)) = (&seen.act, &seen.exe) else { return None };
-    let known = model.contents_of(exe);
-    let behaviour = behaviours.iter().find(|behaviour| matches!(behaviour, Behaviour::Exec { .. }))?;
-    // Of a program that is new itself, the content is no news.
-    if known.is_empty() || known.iter().any(|(there, _)| there == content) || !usual(model, rules, behaviour)
-    {
+    let Act::Identified { path, content } = &seen.act else { return None };
+    let exe = generalise(path);
+    let known = model.contents_of(&exe);
+    if known.is_empty() || known.iter().any(|(there, _)| there == content) {
         return None;
     }
+    // Of a program that is new itself, the content is no news.
+    let runs_it = |behaviour: &Behaviour| matches!(behaviour, Behaviour::Exec { child: Program::File { exe: there, .. }, .. } if *there == exe);
+    let usual = model.behaviours().filter(|(_, evidence)| model.is_usual(evidence, &rules.support));
+    let behaviour = usual.map(|(behaviour, _)| behaviour).find(|behaviour| runs_it(behaviour))?;
     let latest = known.iter().max_by_key(|(content, evidence)| (evidence.last, content))?;
     Some(Finding {
         time: seen.time,

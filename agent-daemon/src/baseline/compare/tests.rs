@@ -30,7 +30,7 @@ fn seen(instance: u64, exec: u64, exe: &str, act: Act) -> Observation {
 }
 
 fn exec(instance: u64, id: u64, exe: &str) -> Observation {
-    seen(instance, id, exe, Act::Exec { begins: id == 0, content: None })
+    seen(instance, id, exe, Act::Exec { begins: id == 0 })
 }
 
 fn connect(instance: u64, exe: &str, to: &str) -> Observation {
@@ -154,7 +154,8 @@ fn an_upgrade_is_the_same_program_in_another_version() {
             version: Some(version.into()),
             sha256: Some(version.into()),
         };
-        seen(instance, 1, "/usr/bin/git", Act::Exec { begins: false, content: Some(content) })
+        let act = Act::Identified { path: "/usr/bin/git".into(), content };
+        seen(instance, 1, "/usr/bin/git", act)
     };
     let mut baselines = learned();
     (1..4).for_each(|n| drop(baselines.learn(&with(n, "2.39"))));

@@ -26,7 +26,7 @@ pub fn seen(second: u64, exec: u64, exe: &str, act: Act) -> Observation {
 }
 
 fn exec(second: u64, parent: u64, id: u64, exe: &str) -> Observation {
-    let act = Act::Exec { begins: parent == 0, content: None };
+    let act = Act::Exec { begins: parent == 0 };
     Observation { parent: Some(ExecId(parent)), ..seen(second, id, exe, act) }
 }
 
@@ -189,7 +189,7 @@ fn whatever_texts_agents_choose_every_behaviour_comes_back_from_its_text() {
         let address = "192.0.2.1".parse().unwrap();
         let protocol = Name::from("tcp");
         for act in [
-            Act::Exec { begins: false, content: None },
+            Act::Exec { begins: false },
             Act::Endpoint { address, port: Some(443), protocol, name: Some(one.clone()) },
             Act::Unix(one.clone()),
             Act::Ask(one.clone()),

@@ -5,14 +5,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 use agent_common::verdict::Verdict;
 use serde::Deserialize;
 
-use super::{Act, Observation, ask, network, refused, whole};
-use crate::{
-    baseline::content::Content,
-    event::{
-        Kind, Name, Truncated,
-        net::Network,
-        word::{ExecId, InstanceId, Time, Word},
-    },
+use super::{Act, Observation, ask, identified, network, refused, whole};
+use crate::event::{
+    Kind, Name, Truncated,
+    net::Network,
+    process::Program,
+    word::{ExecId, InstanceId, Time, Word},
 };
 
 /// Why a line is no observation.
@@ -64,7 +62,7 @@ struct Line<'a> {
     exe: Option<Name>,
     script: Option<Name>,
     recognised: Option<Word<agent_common::identity::Recognised>>,
-    file: Option<Content>,
+    program: Option<Program>,
     exit: Option<Exit>,
     network: Option<Network>,
     #[serde(borrow)]
@@ -106,10 +104,8 @@ impl Line<'_> {
     fn observation(self, kind: Kind) -> Observation {
         let cut = &self.truncated;
         let act = match kind {
-            Kind::ProcessExec => Act::Exec {
-                begins: self.recognised.is_some(),
-                content: self.file.filter(|content| !content.is_empty()),
-            },
+            Kind::ProcessExec => Act::Exec { begins: self.recognised.is_some() },
+            Kind::ProgramIdentified => self.program.map_or(Act::Other, identified),
             Kind::ProcessExit if self.exit.is_some_and(|exit| exit.instance_ended) => Act::End,
             Kind::AgentEnded => Act::End,
             Kind::NetConnect | Kind::NetSend | Kind::NetCreate | Kind::NetOption | Kind::NetOther => {

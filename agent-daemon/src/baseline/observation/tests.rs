@@ -42,19 +42,6 @@ fn what_is_no_event_says_so_and_a_newer_kind_is_told_apart() {
 }
 
 #[test]
-fn content_is_read_where_a_line_has_it() {
-    let exec = SESSION.lines().find(|line| line.contains("process_exec")).unwrap();
-    let with = exec.replace(
-        "\"inode\":77",
-        "\"inode\":77,\"sha256\":\"ab\",\"package\":\"nodejs\",\"version\":\"20.1\"",
-    );
-    let Act::Exec { begins: true, content: Some(content) } = read(with.as_bytes()).unwrap().act else {
-        panic!()
-    };
-    assert_eq!((content.sha256.as_deref(), content.version.as_deref()), (Some("ab"), Some("20.1")));
-}
-
-#[test]
 fn other_sockets_are_told_in_words() {
     let words = |network: Network| match super::network(&network) {
         Act::Socket(words) => words.to_string(),

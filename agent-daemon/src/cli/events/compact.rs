@@ -12,6 +12,7 @@ use crate::{
         local::Policy,
         names::{Channel, Dns},
         net::{Decision, Network, Unix},
+        process::Program,
     },
 };
 
@@ -74,6 +75,7 @@ fn word(event: &Event) -> &'static str {
         Kind::PolicyRejected => "policy",
         Kind::EventsLost => "lost",
         Kind::GuaranteeChanged => "guarantee",
+        Kind::ProgramIdentified => "program",
         Kind::Finding => "finding",
         Kind::Reaction => "reaction",
         Kind::BaselineChanged => "baseline",
@@ -92,6 +94,9 @@ fn what(event: &Event) -> String {
         Kind::EventsLost => lost(event),
         Kind::GuaranteeChanged => guarantees(event),
         Kind::DnsChannel => channel(event),
+        Kind::ProgramIdentified => {
+            event.program.as_ref().map(|program| self::program(program)).unwrap_or_default()
+        }
         Kind::Finding => event.finding.as_ref().map(|found| finding(found)).unwrap_or_default(),
         Kind::Reaction => event.reaction.as_ref().map(|done| reaction(event, done)).unwrap_or_default(),
         Kind::BaselineChanged => event.baseline.as_ref().map(|change| baseline(change)).unwrap_or_default(),
@@ -132,6 +137,21 @@ fn finding(found: &Finding) -> String {
     if found.count > 1 {
         let _ = write!(out, " ×{}", found.count);
     }
+    out
+}
+
+fn program(program: &Program) -> String {
+    let mut out = harmless(&program.path);
+    if let Some(package) = &program.package {
+        let _ = write!(
+            out,
+            " {} {}",
+            harmless(package),
+            harmless(program.version.as_deref().unwrap_or_default())
+        );
+    }
+    let _ =
+        write!(out, " {}", paint(DIM, format!("sha256 {}", program.sha256.get(..12).unwrap_or_default())));
     out
 }
 

@@ -3,9 +3,12 @@
 use agent_common::rule::Mode;
 
 use super::ids::IdMap;
-use crate::event::{
-    AgentState, Name,
-    word::{UNKNOWN, Word},
+use crate::{
+    config::reaction::Reactions,
+    event::{
+        AgentState, Name,
+        word::{UNKNOWN, Word},
+    },
 };
 
 /// What is told of a rule.
@@ -27,6 +30,8 @@ pub struct Names {
     roles: IdMap<u32, (Name, Mode)>,
     /// By policy id and place in the role's list.
     rules: IdMap<(u32, u16), NamedRule>,
+    /// By role; none of the configuration before.
+    reactions: IdMap<u32, Reactions>,
     /// The configuration before this one: events decided under it may still be under way.
     before: Option<Box<Self>>,
     unknown: Name,
@@ -35,7 +40,7 @@ pub struct Names {
 impl Default for Names {
     fn default() -> Self {
         let (agents, roles, rules) = (IdMap::default(), IdMap::default(), IdMap::default());
-        Self { agents, roles, rules, before: None, unknown: Name::from(UNKNOWN) }
+        Self { agents, roles, rules, reactions: IdMap::default(), before: None, unknown: Name::from(UNKNOWN) }
     }
 }
 
@@ -48,6 +53,17 @@ impl Names {
     /// Adds a role.
     pub fn add_role(&mut self, id: u32, name: &str, mode: Mode) {
         self.roles.insert(id, (Name::from(name), mode));
+    }
+
+    /// Adds what a role has done about findings.
+    pub fn add_reactions(&mut self, role: u32, reactions: Reactions) {
+        self.reactions.insert(role, reactions);
+    }
+
+    /// What a role has done about findings.
+    #[must_use]
+    pub fn reactions(&self, role: u32) -> Option<&Reactions> {
+        self.reactions.get(&role)
     }
 
     /// Adds a rule.

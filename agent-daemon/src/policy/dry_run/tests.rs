@@ -88,7 +88,7 @@ fn what_no_rule_names_is_told_with_who_and_when_and_the_rest_passes() {
 #[test]
 fn what_cannot_be_judged_is_counted_and_what_is_no_network_act_is_not() {
     let (table, mut run) = (table(), DryRun::default());
-    run.take(&table, "r", &seen(1, observation::Act::Exec { begins: true, content: None }));
+    run.take(&table, "r", &seen(1, observation::Act::Exec { begins: true }));
     run.take(&table, "r", &seen(1, observation::Act::Socket("raw icmp".into())));
     run.take(&table, "r", &seen(1, endpoint("192.0.2.1", 1, "sctp", None)));
     assert_eq!((run.acts, run.unjudged, run.refused), (2, 2, 0));

@@ -62,6 +62,8 @@ pub struct Baselines {
     pub write_failures: u64,
     /// Roles that go by their baseline, and the version of what was promoted; 0 for none.
     pub promoted: Vec<(String, u32)>,
+    /// Programs of agents that were not identified, by reason.
+    pub unidentified: Vec<(&'static str, u64)>,
     /// Reactions, by effect.
     pub reactions: Vec<(&'static str, u64)>,
 }
@@ -216,6 +218,15 @@ fn baselines(out: &mut Text, b: &Baselines) {
     out.single("chaperone_findings_flooded_total", "counter", help, b.flooded as f64);
     let help = "Writes of the store of baselines that failed; what they held is written later.";
     out.single("chaperone_baseline_write_failures_total", "counter", help, b.write_failures as f64);
+    let name = "chaperone_programs_unidentified_total";
+    out.family(
+        name,
+        "counter",
+        "Programs that agents executed and whose content was not found out, by reason.",
+    );
+    for (reason, count) in &b.unidentified {
+        out.value(name, &[("reason", reason)], *count as f64);
+    }
     let name = "chaperone_promotion_version";
     out.family(
         name,

@@ -1,0 +1,88 @@
+//! What agents' programs are: the bytes that ran, their package, and an upgrade as the same program in another version.
+
+use std::{fs, path::Path, process::Command, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::baselines::bot;
+use crate::{
+    case::{Case, Outcome, case},
+    guest::Shared,
+    harness::Daemon,
+};
+
+pub const CASES: &[Case<Shared>] =
+    &[case("a_replaced_program_is_the_same_in_another_version_and_is_told_by_its_bytes", replaced)];
+
+/// What the system says a file's hash is.
+fn sha256(path: &Path) -> Result<String> {
+    let output = Command::new("sha256sum").arg(path).output().context("run sha256sum")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.split_whitespace().next().context("a hash")?.to_owned())
+}
+
+fn told<'a>(daemon: &'a Daemon, path: &str) -> Vec<&'a Value> {
+    let of = |e: &&Value| e["kind"] == "program_identified" && e["program"]["path"] == path;
+    daemon.seen.iter().filter(of).collect()
+}
+
+fn replaced(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) =
+        bot("/run/chaperone-identified", &shared.mode, "{ mode: alert, network: { default: allow } }")?;
+    let tool = Path::new("/run/chaperone-tool");
+    // Two programs that are not the same file, in one place one after the other.
+    fs::copy("/usr/bin/true", tool)?;
+    let run = |daemon: &mut Daemon| -> Result<()> {
+        // More than a second, so that it is asked for again.
+        thread::sleep(Duration::from_millis(1_200));
+        let done =
+            Command::new(&bot).args(["do", "/run/chaperone-tool"]).status().context("run the agent")?;
+        ensure!(done.success(), "{done}");
+        daemon.settle()
+    };
+    for _ in 0..3 {
+        run(&mut daemon)?;
+    }
+    let path = tool.display().to_string();
+    let first = sha256(tool)?;
+    let all = told(&daemon, &path);
+    ensure!(all.len() == 1, "told {} times", all.len());
+    ensure!(all[0]["program"]["sha256"] == *first && all[0]["role"] == "bot", "{} is not {first}", all[0]);
+    ensure!(all[0]["program"]["bytes"] == fs::metadata(tool)?.len(), "{}", all[0]);
+    let of = &all[0]["program"]["of"]["seq"];
+    ensure!(
+        daemon.seen.iter().any(|e| e["seq"] == *of && e["kind"] == "process_exec"),
+        "no exec is what it is of"
+    );
+    // A program of a package.
+    let shell: Vec<&Value> = daemon.seen.iter().filter(|e| e["program"]["package"] == "bash").collect();
+    ensure!(!shell.is_empty() && shell[0]["program"]["version"].is_string(), "no package of bash was told");
+
+    // As a package manager does it, then in place.
+    let from = daemon.seen.len();
+    fs::copy("/usr/bin/id", "/run/chaperone-tool.new")?;
+    fs::rename("/run/chaperone-tool.new", tool)?;
+    run(&mut daemon)?;
+    let second = sha256(tool)?;
+    let mut bytes = fs::read(tool)?;
+    bytes.push(0);
+    fs::write(tool, bytes)?;
+    run(&mut daemon)?;
+    let third = sha256(tool)?;
+    let hashes: Vec<&Value> = told(&daemon, &path).iter().map(|e| &e["program"]["sha256"]).collect();
+    ensure!(hashes == [&*first, &*second, &*third], "{hashes:?}, not {first}, {second}, {third}");
+    let found: Vec<&Value> = daemon.seen[from..].iter().filter(|e| e["kind"] == "finding").collect();
+    let versions: Vec<&&Value> = found.iter().filter(|e| e["finding"]["what"] == "new_version").collect();
+    ensure!(!versions.is_empty() && versions[0]["finding"]["severity"] == "low", "{found:?}");
+    let why = versions[0]["finding"]["how_unusual"].as_str().unwrap_or_default();
+    ensure!(why.contains(&second[..12]) && why.contains(&first[..12]), "{why}");
+    ensure!(found.iter().all(|e| e["finding"]["what"] != "new_program"), "an upgrade is a new program");
+    let metrics = String::from_utf8(daemon.cli(&["metrics"])?.stdout)?;
+    ensure!(
+        metrics.contains("chaperone_programs_unidentified_total{reason=\"changed\"} 0"),
+        "some were not identified"
+    );
+    fs::remove_file(tool)?;
+    Ok(Outcome::Held)
+}

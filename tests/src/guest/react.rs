@@ -1,0 +1,246 @@
+//! What a role has done about findings: the whole tree is stopped or ended, and nothing beside it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::baselines::{bot, run};
+use crate::{
+    case::{Case, Outcome, case},
+    guest::Shared,
+    harness::{Daemon, find_marked, marked_command},
+};
+
+pub const CASES: &[Case<Shared>] = &[
+    case("a_finding_stops_the_whole_tree_and_nothing_beside_it", stop),
+    case("a_finding_ends_the_whole_tree_and_what_is_usual_does_not", kill),
+    case("without_enforcing_nothing_is_done_about_a_finding", alert),
+];
+
+const USUAL: &str = "127.0.0.9/9";
+const OTHER: &str = "127.0.0.77/9";
+
+fn role(mode: &str, baseline: &str) -> String {
+    format!("{{ mode: {mode}, network: {{ default: allow }}, baseline: {baseline} }}")
+}
+
+/// A daemon for whose agent one call is usual, and the program and the shape of the tree with it.
+fn taught(path: &str, shared: &Shared, spec: &str) -> Result<(std::path::PathBuf, Daemon)> {
+    let (bot, mut daemon) = bot(path, &shared.mode, spec)?;
+    // What the tree does beside the call is usual too.
+    for round in 0..3 {
+        let mut tree = Tree::grow(&bot, &format!("taught-{round}"))?;
+        let from = daemon.seen.len();
+        tree.act(USUAL)?;
+        daemon.wait(from, "the usual call", |e| e["network"]["address"] == "127.0.0.9")?;
+        tree.end();
+        daemon.settle()?;
+    }
+    Ok((bot, daemon))
+}
+
+/// An agent with a child, and one that left its session and its parent.
+struct Tree {
+    root: Child,
+    marks: [u32; 2],
+    fifo: std::path::PathBuf,
+}
+
+impl Tree {
+    fn grow(bot: &Path, token: &str) -> Result<Self> {
+        let fifo = std::env::temp_dir().join(format!("{token}.fifo"));
+        drop(fs::remove_file(&fifo));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU)?;
+        let (child, away) = (format!("{token}-child"), format!("{token}-away"));
+        let script = format!(
+            "( {} ) & setsid bash -c '( {} ) & ' ; while true; do read to < {}; (exec 3<>/dev/tcp/$to) 2>/dev/null; done",
+            marked_command(&child, 600),
+            marked_command(&away, 600),
+            fifo.display()
+        );
+        let root = Command::new(bot)
+            .args(["do", "bash", "-c", &script])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("start the agent")?;
+        let marks = [find_marked(&child)?, find_marked(&away)?];
+        Ok(Self { root, marks, fifo })
+    }
+
+    /// Has it call.
+    fn act(&mut self, to: &str) -> Result<()> {
+        fs::write(&self.fifo, format!("{to}\n")).context("tell the agent where to call")
+    }
+
+    fn pids(&self) -> [u32; 3] {
+        [self.root.id(), self.marks[0], self.marks[1]]
+    }
+
+    fn end(&mut self) {
+        for pid in self.pids() {
+            let pid = nix::unistd::Pid::from_raw(pid as i32);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        drop(self.root.kill());
+        drop(self.root.wait());
+        drop(fs::remove_file(&self.fifo));
+        // The loop is a child of the script, and waits for the fifo that has gone.
+        for pid in running(&self.fifo.display().to_string()) {
+            let pid = nix::unistd::Pid::from_raw(pid as i32);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Processes with this text in their command line.
+fn running(text: &str) -> Vec<u32> {
+    let own = std::process::id();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *pid != own && String::from_utf8_lossy(&line).contains(text)
+    })
+    .collect()
+}
+
+/// `T` for a stopped one, `Z` for one that has ended; nothing for one that is gone.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+fn wait_for(what: &str, holds: impl Fn() -> bool) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        ensure!(Instant::now() < end, "it did not come to pass: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn reaction(daemon: &mut Daemon, from: usize, effect: &str) -> Result<Value> {
+    let done = daemon.wait(from, effect, |e| e["kind"] == "reaction" && e["reaction"]["effect"] == effect)?;
+    let of = &done["reaction"]["of"]["seq"];
+    let act = daemon.seen.iter().find(|e| e["seq"] == *of).context("no event is what the reaction is of")?;
+    ensure!(
+        act["network"]["address"].as_str().is_some_and(|to| to.contains(".77"))
+            && act["instance"] == done["instance"],
+        "{act}"
+    );
+    // Recorded first: the act, then what was found of it, then what was done.
+    let at = |wanted: &dyn Fn(&Value) -> bool| daemon.seen.iter().position(wanted);
+    let act = at(&|e| e["seq"] == *of);
+    let found = at(&|e| e["kind"] == "finding" && e["finding"]["of"]["seq"] == *of);
+    let reacted = at(&|e| e["seq"] == done["seq"]);
+    ensure!(act < found && found < reacted, "{act:?} {found:?} {reacted:?}");
+    ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
+    Ok(done)
+}
+
+fn stop(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) =
+        taught("/run/chaperone-react-stop", shared, &role("enforce", "{ stop: medium }"))?;
+    // Another instance of the same agent, a person's process: neither is of the tree.
+    let other = Tree::grow(&bot, "react-other")?;
+    let mut beside =
+        Command::new("bash").args(["-c", &marked_command("react-beside", 600)]).spawn().context("sleep")?;
+    let mut after = Vec::new();
+    for round in 0..ROUNDS {
+        let mut tree = Tree::grow(&bot, &format!("react-{round}"))?;
+        daemon.settle()?;
+        let from = daemon.seen.len();
+        tree.act(USUAL)?;
+        daemon.wait(from, "the usual call", |e| e["network"]["address"] == "127.0.0.9")?;
+        daemon.settle()?;
+        let found: Vec<&Value> = daemon.seen[from..].iter().filter(|e| e["kind"] == "finding").collect();
+        ensure!(
+            tree.pids().iter().all(|pid| state(*pid) != Some('T')),
+            "round {round}: {:?} for what is usual: {found:?}",
+            tree.pids().map(state)
+        );
+        let from = daemon.seen.len();
+        // Another one each time: what two instances have done is usual.
+        tree.act(&format!("127.0.77.{round}/9"))?;
+        let done = reaction(&mut daemon, from, "stop")?;
+        ensure!(tree.pids().iter().all(|pid| state(*pid) == Some('T')), "{:?}", tree.pids().map(state));
+        ensure!(done["reaction"]["processes"].as_u64() >= Some(3), "{done}");
+        after.push(done["reaction"]["after_ns"].as_u64().context("a time")?);
+        for pid in other.pids().into_iter().chain([beside.id(), std::process::id()]) {
+            ensure!(
+                !matches!(state(pid), Some('T' | 'Z') | None),
+                "{pid} of another tree is {:?}",
+                state(pid)
+            );
+        }
+    }
+    beside.kill()?;
+    beside.wait()?;
+    after.sort_unstable();
+    let metrics = String::from_utf8(daemon.cli(&["metrics"])?.stdout)?;
+    let wanted = format!("chaperone_reactions_total{{effect=\"stop\"}} {ROUNDS}");
+    ensure!(metrics.contains(&wanted), "no `{wanted}`");
+    let ms = |ns: u64| ns as f64 / 1e6;
+    println!(
+        "   from the act to the last process stopped: median {:.1} ms, most {:.1} ms, of {ROUNDS}",
+        ms(after[after.len() / 2]),
+        ms(after[after.len() - 1])
+    );
+    Ok(Outcome::Held)
+}
+
+fn kill(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) =
+        taught("/run/chaperone-react-kill", shared, &role("enforce", "{ kill: medium }"))?;
+    let mut tree = Tree::grow(&bot, "react-kill")?;
+    daemon.settle()?;
+    let from = daemon.seen.len();
+    tree.act(OTHER)?;
+    let done = reaction(&mut daemon, from, "kill")?;
+    ensure!(done["reaction"]["processes"].as_u64() >= Some(3), "{done}");
+    let pids = tree.pids();
+    wait_for("all have ended", || pids.iter().all(|pid| matches!(state(*pid), None | Some('Z'))))?;
+    drop(tree);
+    // A flood of children: none is left.
+    let bomb = "f() { (exec 3<>/dev/tcp/127.0.0.78/9) 2>/dev/null; sleep 600 & f; }; f";
+    let from = daemon.seen.len();
+    let mut flood = Command::new(&bot).args(["do", "bash", "-c", bomb]).spawn().context("start a flood")?;
+    daemon.wait(from, "its end", |e| e["kind"] == "reaction" && e["reaction"]["effect"] == "kill")?;
+    flood.wait()?;
+    let of_it = |daemon: &Daemon| -> Result<usize> {
+        let all = daemon.processes()?;
+        Ok(all.iter().filter(|p| p["agent"] == "bot" && p["comm"] != "").count())
+    };
+    let end = Instant::now() + Duration::from_secs(10);
+    while of_it(&daemon)? > 0 {
+        ensure!(Instant::now() < end, "{} processes are left", of_it(&daemon)?);
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(Outcome::Held)
+}
+
+fn alert(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) =
+        taught("/run/chaperone-react-alert", shared, &role("alert", "{ stop: info, kill: critical }"))?;
+    let from = daemon.seen.len();
+    run(&bot, &[OTHER])?;
+    daemon.wait(from, "the finding", |e| e["kind"] == "finding")?;
+    daemon.settle()?;
+    ensure!(!daemon.seen.iter().any(|e| e["kind"] == "reaction"), "something was done");
+    Ok(Outcome::Held)
+}
+
+const ROUNDS: usize = 10;
