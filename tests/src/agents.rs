@@ -4,6 +4,7 @@
 //! - `plan` the agents as tests/agents/agents.json has them, and the documents they are registered with
 //! - `ends` the other ends of their connections: the model, a server that the role names, one that it does not
 //! - `drive` runs an agent to its end, and a person beside it
+//! - `traffic` several runs of each, for baselines: what is learned, other tasks, and deviations
 //! - `seen` what the events tell of one run; `check` what must be seen to hold; `summary` the numbers
 
 mod check;
@@ -12,6 +13,7 @@ mod ends;
 mod plan;
 mod seen;
 mod summary;
+pub mod traffic;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Mutex, thread};
 
@@ -64,7 +66,7 @@ impl Agents {
         let place = PathBuf::from(format!("/var/tmp/chaperone-agents-{}", std::process::id()));
         fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
         let servers = Servers::start()?;
-        let model = Model::start(&place, &plan)?;
+        let model = Model::start(&place, &plan.scripts())?;
         let mut daemon = Daemon::start(&Start {
             documents: plan.documents(if self.alert { "alert" } else { "enforce" }),
             settings: RECORD.into(),

@@ -33,6 +33,8 @@ enum Name {
     Accounting,
     /// Fresh names by real resolvers and clients, first packets
     Names,
+    /// Recorded traffic of real agents, with deviations that are labelled
+    Baselines,
     /// Instructions per operation, memory, bytes, start
     Cost,
 }
@@ -45,6 +47,7 @@ impl Bench {
             Name::Gaps => gaps::run(&self.mode)?,
             Name::Accounting => accounting::run(&self.mode)?,
             Name::Names => names::run(&self.mode)?,
+            Name::Baselines => crate::agents::traffic::run(&self.mode)?,
             Name::Cost => cost::run()?,
         };
         let text = serde_json::to_string(&report)?;

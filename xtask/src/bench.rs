@@ -47,10 +47,11 @@ const PLAIN: Benchmark = Benchmark {
     memory_mb: None,
 };
 
-const TABLE: [Benchmark; 7] = [
+const TABLE: [Benchmark; 8] = [
     Benchmark { name: "accounting", ..PLAIN },
     Benchmark { name: "attribution", systemd: true, ..PLAIN },
     Benchmark { name: "agents", cgroup: true, agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
+    Benchmark { name: "baselines", agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
     Benchmark { name: "cost", icount: true, memory_mb: Some(COST_MEMORY_MB), ..PLAIN },
     Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
     Benchmark { name: "names", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
@@ -131,7 +132,8 @@ fn measure(benchmark: &Benchmark, guest: &Guest, host: &Host, product: &Product)
     let result = place.path().join("bench.json");
     let guest = Guest { fetch: vec![(RESULT.into(), result.clone())], ..guest.clone() };
     let mode = if guest.lsm { "lsm" } else { "cgroup" };
-    let command = if benchmark.agents { "agents".to_owned() } else { format!("bench {}", benchmark.name) };
+    let command =
+        if benchmark.name == "agents" { "agents".to_owned() } else { format!("bench {}", benchmark.name) };
     let script = Script::line(&format!("exec chaperone-tests {command} --mode {mode} >&2"));
     let output = guest.run(host, Some(product), &script, &mut forward)?;
     if output.status != 0 {

@@ -89,8 +89,9 @@ impl DryRun {
     }
 }
 
-/// The act as a policy judges it; `None` for what is none of its business.
-fn act(seen: &observation::Act) -> Option<Result<Act, ()>> {
+/// The act as a policy judges it; `None` for what is none of its business, an error for what a record does not tell enough of.
+#[must_use]
+pub fn act(seen: &observation::Act) -> Option<Result<Act, ()>> {
     let act = match seen {
         observation::Act::Endpoint { address, port, protocol, name } => {
             let Some(protocol) = Protocol::of_socket(protocol) else { return Some(Err(())) };

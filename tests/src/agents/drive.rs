@@ -38,7 +38,7 @@ pub fn run<'a>(plan: &Plan, agent: &'a Agent, place: &Path, model: &Model) -> Re
     for directory in [&home, &work, &person] {
         fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     }
-    let (words, environment) = agent.prepare(plan, &home)?;
+    let (words, environment) = agent.prepare(plan, &home, &agent.name)?;
     let start = Instant::now();
     let mut child = Command::new(&words[0])
         .args(&words[1..])
@@ -91,7 +91,7 @@ fn sit_down(plan: &Plan, agent: &Agent, home: &Path, work: &Path, screen: &File)
 }
 
 /// Waits for its end, which is ours to make if it takes too long.
-fn end(child: &mut Child, max: Duration) -> Result<i32> {
+pub fn end(child: &mut Child, max: Duration) -> Result<i32> {
     let end = Instant::now() + max;
     loop {
         if let Some(status) = child.try_wait()? {

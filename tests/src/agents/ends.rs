@@ -14,8 +14,6 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::plan::Plan;
-
 pub const MODEL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8089);
 /// The server that the role names.
 pub const NAMED: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8080);
@@ -93,11 +91,11 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn start(place: &Path, plan: &Plan) -> Result<Self> {
+    pub fn start(place: &Path, scripts: &Value) -> Result<Self> {
         let [program, script, log, ready] =
             ["model.py", "script.json", "model.ndjson", "ready"].map(|name| place.join(name));
         fs::write(&program, PROGRAM)?;
-        fs::write(&script, plan.scripts().to_string())?;
+        fs::write(&script, scripts.to_string())?;
         let mut command = Command::new("python3");
         command.arg(&program).arg("--script").arg(&script).arg("--log").arg(&log);
         command.args(["--port", &MODEL.port().to_string(), "--ready"]).arg(&ready);

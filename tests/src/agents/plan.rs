@@ -84,7 +84,7 @@ impl Agent {
 
     /// One entry for each program that is the agent: first what a person starts, as they name it (cgroup mode knows a
     /// script by no other name), then what that executes.
-    fn programs(&self) -> impl Iterator<Item = &str> {
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
         let real = fs::canonicalize(&self.exe).unwrap_or_default();
         let others = self.recognise.iter().filter(move |path| Path::new(path) != real);
         std::iter::once(&self.exe).chain(others).map(String::as_str)
@@ -98,12 +98,17 @@ impl Agent {
         Ok(if head == *b"#!" { "script" } else { "exe" })
     }
 
-    /// Lays its files into a home and gives its command line and environment.
-    pub fn prepare(&self, plan: &Plan, home: &Path) -> Result<(Vec<String>, BTreeMap<String, String>)> {
+    /// Lays its files into a home and gives its command line and environment; the model answers by this script.
+    pub fn prepare(
+        &self,
+        plan: &Plan,
+        home: &Path,
+        script: &str,
+    ) -> Result<(Vec<String>, BTreeMap<String, String>)> {
         let fill = |text: &str| {
             text.replace("{port}", &ends::MODEL.port().to_string())
                 .replace("{home}", &home.display().to_string())
-                .replace("{script}", &format!("/{}", self.name))
+                .replace("{script}", &format!("/{script}"))
                 .replace("{task}", &plan.task)
         };
         for (name, lines) in &self.files {
