@@ -36,9 +36,13 @@ use crate::{
     config::{
         Config, Documents, kept,
         problem::{Problems, Texts},
+        reaction::Effect,
     },
     control::Command,
-    event::{Event, Kind},
+    event::{
+        Event, Kind,
+        word::{InstanceId, Time},
+    },
     identity::registry::Agent,
     kernel::{Counters, Kernel, KernelMode, Ring},
     policy,
@@ -66,6 +70,8 @@ pub struct Pipeline {
     ticks: u64,
     /// Reactions to findings, by effect.
     reacted: BTreeMap<&'static str, u64>,
+    /// Instance → the last reaction, and when.
+    reactions: BTreeMap<InstanceId, (Effect, Time)>,
     /// What is wrong with the last configuration, if it was refused.
     rejected: Option<Vec<Box<str>>>,
     /// Whether the kernel side may hold something else than `in_force`, after a change that could not be taken back.
@@ -115,6 +121,7 @@ impl Pipeline {
             hosts: None,
             ticks: 0,
             reacted: BTreeMap::new(),
+            reactions: BTreeMap::new(),
             rejected: None,
             by_half: false,
         }

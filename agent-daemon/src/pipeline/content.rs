@@ -6,9 +6,12 @@ mod package;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{File, Metadata},
+    fs::{File, Metadata, OpenOptions},
     io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -165,9 +168,9 @@ impl Worker {
         let (file, here) = open(job.subject.pid, Path::new(&**path), &job.file).ok_or(Reason::Gone)?;
         let metadata = file.metadata().map_err(|_| Reason::Gone)?;
         let version = Version::from(&metadata);
-        // What was written after the exec is not what ran.
+        // What was written after the exec is not what ran; the file's clock may be a tick behind the event's.
         let changed_ns = version.changed.0.saturating_mul(1_000_000_000).saturating_add(version.changed.1);
-        if u64::try_from(changed_ns).unwrap_or_default() > job.of.time.0 {
+        if u64::try_from(changed_ns).unwrap_or_default().saturating_add(TICK_NS) > job.of.time.0 {
             return Err(Reason::Changed);
         }
         let found = match self.known.get(&version) {
@@ -216,20 +219,30 @@ fn open(pid: u32, path: &Path, wanted: &process::File) -> Option<(File, Option<P
             (key.dev, key.ino) == (wanted.dev, wanted.inode) && same
         })
     };
-    let at = |path: &Path| File::open(path).ok().filter(|file| is_it(file));
+    let at = |path: &Path| regular(path).filter(|file| is_it(file));
     let here = at(path);
     let path = here.is_some().then(|| path.to_owned());
     Some((at(Path::new(&format!("/proc/{pid}/exe"))).or(here)?, path))
 }
 
+/// An agent may have put anything at the path by now: what is no file must not be opened, for a device may act on that,
+/// and a pipe waits for its other end.
+fn regular(path: &Path) -> Option<File> {
+    let there = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
+    there.metadata().ok().filter(Metadata::is_file)?;
+    File::open(format!("/proc/self/fd/{}", there.as_raw_fd())).ok()
+}
+
 /// SHA-256 of a file that nobody writes to meanwhile, hexadecimal.
-fn hash(mut file: &File, version: Version) -> Result<Name, Reason> {
+fn hash(file: &File, version: Version) -> Result<Name, Reason> {
     if version.len > BYTES_MAX {
         return Err(Reason::TooLarge);
     }
+    // One byte more than it had: a file that grows meanwhile has no end.
+    let mut bytes = file.take(version.len.saturating_add(1));
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
-        match file.read(&mut buffer) {
+        match bytes.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => hasher.update(&buffer[..read]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -256,6 +269,8 @@ pub const TOLD_MAX: usize = 16_384;
 /// Of a file; larger ones are not read.
 const BYTES_MAX: u64 = 512 << 20;
 const NICE: i32 = 19;
+/// A tick of the slowest kernels (CONFIG_HZ=100), which is what a file's times are counted in.
+const TICK_NS: u64 = 10_000_000;
 
 #[cfg(test)]
 mod tests;

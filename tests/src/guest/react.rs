@@ -21,6 +21,7 @@ use crate::{
 pub const CASES: &[Case<Shared>] = &[
     case("a_finding_stops_the_whole_tree_and_nothing_beside_it", stop),
     case("a_finding_ends_the_whole_tree_and_what_is_usual_does_not", kill),
+    case("what_resists_is_stopped_too", resists),
     case("without_enforcing_nothing_is_done_about_a_finding", alert),
 ];
 
@@ -234,6 +235,71 @@ fn kill(shared: &mut Shared) -> Result<Outcome> {
         thread::sleep(Duration::from_millis(100));
     }
     Ok(Outcome::Held)
+}
+
+/// One that ends its first thread and goes on in another, and one that continues what is stopped.
+fn resists(shared: &mut Shared) -> Result<Outcome> {
+    let (bot, mut daemon) =
+        taught("/run/chaperone-react-resist", shared, &role("enforce", "{ stop: medium }"))?;
+    let (fifo, count) = (Path::new("/run/resist.fifo"), Path::new("/run/resist.count"));
+    drop(fs::remove_file(fifo));
+    nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU)?;
+    let threads = "import ctypes, os, socket, threading, time
+def go():
+    open('/run/resist.fifo').read()
+    n = 0
+    while True:
+        n += 1
+        open('/run/resist.count', 'w').write(str(n))
+        if n == 1:
+            socket.socket().connect_ex(('127.0.78.1', 9))
+        time.sleep(0.01)
+threading.Thread(target=go).start()
+ctypes.CDLL(None).syscall(60, 0)
+";
+    let script = format!(
+        "python3 -c \"{threads}\" & first=$!; ( while true; do kill -CONT $first $PPID $$ 2>/dev/null; done ) & ( while true; do \
+         kill -CONT $first $! 2>/dev/null; done ) & wait"
+    );
+    let mut root =
+        Command::new(&bot).args(["do", "bash", "-c", &script]).spawn().context("start the agent")?;
+    let pid = wait_for_python(&daemon)?;
+    ensure!(state(pid) == Some('Z'), "its first thread has not ended: {:?}", state(pid));
+    daemon.settle()?;
+    let from = daemon.seen.len();
+    fs::write(fifo, "go\n").context("let it go")?;
+    let done = daemon.wait(from, "the stop", |e| e["kind"] == "reaction")?;
+    ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
+    let written = || fs::read_to_string(count).unwrap_or_default();
+    thread::sleep(Duration::from_millis(300));
+    let before = written();
+    thread::sleep(Duration::from_millis(500));
+    ensure!(!before.is_empty() && before == written(), "it went on: {before} to {}", written());
+    for process in daemon.processes()?.iter().filter(|p| p["agent"] == "bot") {
+        let pid = process["pid"].as_u64().context("a pid")? as i32;
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+    root.wait()?;
+    drop(fs::remove_file(fifo));
+    drop(fs::remove_file(count));
+    Ok(Outcome::Held)
+}
+
+/// The agent's process that runs python, once its first thread has ended.
+fn wait_for_python(daemon: &Daemon) -> Result<u32> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let all = daemon.processes()?;
+        let python = all
+            .iter()
+            .find(|p| p["agent"] == "bot" && p["comm"].as_str().is_some_and(|c| c.starts_with("python")));
+        let pid = python.and_then(|p| p["pid"].as_u64()).map(|pid| pid as u32);
+        if let Some(pid) = pid.filter(|pid| state(*pid) == Some('Z')) {
+            return Ok(pid);
+        }
+        ensure!(Instant::now() < end, "no python of the agent: {pid:?} {:?}", pid.map(state));
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn alert(shared: &mut Shared) -> Result<Outcome> {

@@ -72,3 +72,29 @@ fn what_a_process_runs_is_read_from_the_process() {
     let event = Worker::default().identify(&job).unwrap().unwrap();
     assert_eq!(event.program.unwrap().bytes, fs::metadata(&own).unwrap().len());
 }
+
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program");
+    fs::write(&path, "abc").unwrap();
+    let before = job(&path, Time::now());
+    fs::remove_file(&path).unwrap();
+    // Opened, it would wait for somebody who writes.
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(Worker::default().identify(&before).unwrap_err(), Reason::Gone);
+    let mut device = job(&std::env::current_exe().unwrap(), Time::now());
+    device.subject.exe = Some("/dev/zero".into());
+    assert_eq!(Worker::default().identify(&device).unwrap_err(), Reason::Gone);
+}
+
+#[test]
+fn what_was_written_just_before_it_ran_may_have_been_written_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program");
+    fs::write(&path, "abc").unwrap();
+    let changed = fs::metadata(&path).unwrap();
+    let changed = Time(changed.ctime() as u64 * 1_000_000_000 + changed.ctime_nsec() as u64);
+    assert_eq!(Worker::default().identify(&job(&path, changed)).unwrap_err(), Reason::Changed);
+    assert!(Worker::default().identify(&job(&path, Time(changed.0 + TICK_NS))).is_ok());
+}
