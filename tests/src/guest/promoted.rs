@@ -25,7 +25,7 @@ fn role(mode: &str, default: &str) -> String {
 }
 
 /// Has the daemon read the documents of [`bot`] with another role.
-fn change(daemon: &mut Daemon, path: &str, spec: &str) -> Result<()> {
+pub fn change(daemon: &mut Daemon, path: &str, spec: &str) -> Result<()> {
     let from = daemon.seen.len();
     daemon.rewrite(&super::baselines::documents(path, spec))?;
     daemon.wait(from, "the change", |e| e["kind"] == "policy_changed" && e["policy"]["trigger"] == "file")?;

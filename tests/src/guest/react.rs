@@ -237,69 +237,63 @@ fn kill(shared: &mut Shared) -> Result<Outcome> {
     Ok(Outcome::Held)
 }
 
-/// One that ends its first thread and goes on in another, and one that continues what is stopped.
+/// One that ends its first thread and goes on in another.
 fn resists(shared: &mut Shared) -> Result<Outcome> {
-    let (bot, mut daemon) =
-        taught("/run/chaperone-react-resist", shared, &role("enforce", "{ stop: medium }"))?;
-    let (fifo, count) = (Path::new("/run/resist.fifo"), Path::new("/run/resist.count"));
-    drop(fs::remove_file(fifo));
-    nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU)?;
-    let threads = "import ctypes, os, socket, threading, time
+    let path = "/run/chaperone-react-resist";
+    let (bot, mut daemon) = taught(path, shared, &role("alert", "{ stop: high }"))?;
+    // That it runs Python is to be usual too, before anything is done about what is not.
+    for _ in 0..3 {
+        Command::new(&bot).args(["do", "bash", "-c", "python3 -c pass & wait"]).status()?;
+    }
+    super::promoted::change(&mut daemon, path, &role("enforce", "{ stop: high }"))?;
+    let (go, count) = (Path::new("/run/resist.go"), Path::new("/run/resist.count"));
+    let script = "import ctypes, os, socket, threading, time
 def go():
-    open('/run/resist.fifo').read()
     n = 0
     while True:
         n += 1
         open('/run/resist.count', 'w').write(str(n))
-        if n == 1:
+        if os.path.exists('/run/resist.go'):
             socket.socket().connect_ex(('127.0.78.1', 9))
-        time.sleep(0.01)
+        time.sleep(0.02)
 threading.Thread(target=go).start()
 ctypes.CDLL(None).syscall(60, 0)
 ";
-    let script = format!(
-        "python3 -c \"{threads}\" & first=$!; ( while true; do kill -CONT $first $PPID $$ 2>/dev/null; done ) & ( while true; do \
-         kill -CONT $first $! 2>/dev/null; done ) & wait"
-    );
-    let mut root =
-        Command::new(&bot).args(["do", "bash", "-c", &script]).spawn().context("start the agent")?;
-    let pid = wait_for_python(&daemon)?;
-    ensure!(state(pid) == Some('Z'), "its first thread has not ended: {:?}", state(pid));
+    fs::write("/run/resist.py", script)?;
+    let mut root = Command::new(&bot)
+        .args(["do", "bash", "-c", "python3 /run/resist.py & wait"])
+        .spawn()
+        .context("start the agent")?;
+    let written = || fs::read_to_string(count).unwrap_or_default();
+    wait_for("it counts", || !written().is_empty())?;
+    wait_for("its first thread ends", || {
+        running("/run/resist.py").iter().all(|pid| *pid == root.id() || state(*pid) != Some('R')) && {
+            let before = written();
+            thread::sleep(Duration::from_millis(200));
+            before != written()
+        }
+    })?;
     daemon.settle()?;
     let from = daemon.seen.len();
-    fs::write(fifo, "go\n").context("let it go")?;
-    let done = daemon.wait(from, "the stop", |e| e["kind"] == "reaction")?;
-    ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
-    let written = || fs::read_to_string(count).unwrap_or_default();
+    fs::write(go, "")?;
+    let done = daemon.wait(from, "the stop", |e| e["kind"] == "reaction");
     thread::sleep(Duration::from_millis(300));
     let before = written();
     thread::sleep(Duration::from_millis(500));
-    ensure!(!before.is_empty() && before == written(), "it went on: {before} to {}", written());
+    let after = written();
     for process in daemon.processes()?.iter().filter(|p| p["agent"] == "bot") {
         let pid = process["pid"].as_u64().context("a pid")? as i32;
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
+    root.kill()?;
     root.wait()?;
-    drop(fs::remove_file(fifo));
-    drop(fs::remove_file(count));
-    Ok(Outcome::Held)
-}
-
-/// The agent's process that runs python, once its first thread has ended.
-fn wait_for_python(daemon: &Daemon) -> Result<u32> {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        let all = daemon.processes()?;
-        let python = all
-            .iter()
-            .find(|p| p["agent"] == "bot" && p["comm"].as_str().is_some_and(|c| c.starts_with("python")));
-        let pid = python.and_then(|p| p["pid"].as_u64()).map(|pid| pid as u32);
-        if let Some(pid) = pid.filter(|pid| state(*pid) == Some('Z')) {
-            return Ok(pid);
-        }
-        ensure!(Instant::now() < end, "no python of the agent: {pid:?} {:?}", pid.map(state));
-        thread::sleep(Duration::from_millis(100));
+    for path in [go, count, Path::new("/run/resist.py")] {
+        drop(fs::remove_file(path));
     }
+    let done = done?;
+    ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
+    ensure!(!before.is_empty() && before == after, "it went on: {before} to {after}");
+    Ok(Outcome::Held)
 }
 
 fn alert(shared: &mut Shared) -> Result<Outcome> {

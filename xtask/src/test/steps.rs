@@ -11,7 +11,7 @@ use crate::product;
 use crate::setup::toolchain;
 
 /// A guest's whole share of the tests, under emulation on a busy machine.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(1200);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(2400);
 
 pub struct Step {
     pub name: &'static str,
