@@ -169,7 +169,8 @@ pub enum Kind {
     EventsLost,
     /// This host lets less (or more) be guaranteed than when the daemon was started the time before.
     GuaranteeChanged,
-    /// What the program is that an agent has executed: told once for each role, path and content.
+    /// What the program is that an agent has executed: told once for each role, path and content, and maybe after the
+    /// instance has ended.
     ProgramIdentified,
     /// Acts of an agent that differ from what is usual for its role.
     Finding,
