@@ -249,6 +249,8 @@ fn lock(path: &Path) -> Result<fs::File, Error> {
     }
 }
 
+/// What it is called below the daemon's `state_dir`.
+pub const FILE: &str = "baseline.db";
 /// In place of a role: everything that a file holds.
 pub const ALL_ROLES: &str = "*";
 /// `chap`, so that no other program's file is taken for one of ours.

@@ -24,7 +24,7 @@ use crate::{
     baseline::{
         Baselines, Model, Support,
         replay::{Faults, Replay, fingerprint},
-        store::{Error, Store},
+        store::{self, Error, Store},
     },
     cli::{Place, render, role::Output},
     config::{
@@ -82,7 +82,7 @@ impl At {
     }
 
     fn store(&self) -> PathBuf {
-        self.store.clone().unwrap_or_else(|| self.settings().state_dir.join(STORE))
+        self.store.clone().unwrap_or_else(|| self.settings().state_dir.join(store::FILE))
     }
 
     fn load(&self) -> Result<(Store, Baselines)> {
@@ -193,6 +193,3 @@ fn per_cent(chance: f64) -> String {
 fn is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
-
-/// Where the daemon keeps them, below its `state_dir`.
-const STORE: &str = "baseline.db";

@@ -16,6 +16,7 @@ use super::{Place, block_on};
 use crate::{
     control::client::{self, Lines},
     event::{Event, filter::Filter, word::Time},
+    record::file::former,
 };
 
 /// Show recorded events; with -f, as they happen.
@@ -98,7 +99,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let file = file()?;
     printer.keep_last = args.lines;
-    let before = with_suffix(&file, ".1");
+    let before = former(&file);
     if before.exists() {
         printer.file(&before)?;
     }
@@ -138,12 +139,6 @@ fn since(text: &str, now: Time) -> Result<Time, String> {
         return Ok(Time(now.0.saturating_sub(ns)));
     }
     text.parse().map_err(|wrong| format!("--since: {wrong}, nor a while such as 10m"))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// As clap answers.

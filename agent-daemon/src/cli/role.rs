@@ -161,10 +161,11 @@ pub fn configured(config: &Path) -> Result<(Documents, Registry, Table)> {
     let denied = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     let unreadable = |dir: &PathBuf| std::fs::read_dir(promoted::directory(dir)).is_err_and(denied);
     let state_dir = state_dir.filter(|dir| {
-        if unreadable(dir) {
+        let unreadable = unreadable(dir);
+        if unreadable {
             anstream::eprintln!("what was promoted cannot be read, and is left out: run this as root");
         }
-        !unreadable(dir)
+        !unreadable
     });
     let (documents, found) = Documents::read(config, state_dir.as_deref());
     match policy::build(&documents, found) {

@@ -19,7 +19,7 @@ use super::{Pipeline, content::Identifier};
 use crate::{
     baseline::{
         compare::Rules,
-        store::{Changes, Error, Store},
+        store::{self, Changes, Error, Store},
         watch::Watch,
     },
     config::reaction::Effect,
@@ -60,7 +60,7 @@ impl Keeper {
     #[must_use]
     pub fn new(state_dir: &Path, events_file: &Path, rules: Rules) -> Self {
         Self {
-            path: state_dir.join(STORE),
+            path: state_dir.join(store::FILE),
             rules,
             store: Stage::Closed,
             file: EventsFile::new(events_file),
@@ -253,7 +253,6 @@ pub(super) fn finding(alert: &crate::baseline::alert::Alert, subject: Subject, o
     }
 }
 
-const STORE: &str = "baseline.db";
 /// Between two writes: what a killed daemon has to learn again is of this time.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Taking what changed may cost the pipeline one part in so many.

@@ -202,9 +202,7 @@ impl File {
         };
         if self.open.as_ref().is_some_and(full) {
             self.open = None;
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            fs::rename(&self.path, old)?;
+            fs::rename(&self.path, former(&self.path))?;
         }
         let open = match &mut self.open {
             Some(open) => open,
@@ -222,6 +220,14 @@ impl File {
         }
         written
     }
+}
+
+/// What an event file is named when it is begun anew.
+#[must_use]
+pub fn former(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
 }
 
 fn open(path: &Path) -> io::Result<Open> {

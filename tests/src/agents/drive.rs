@@ -1,6 +1,7 @@
 //! Runs one agent to its end as its README says, and a person who does the same beside it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::process::ExitStatusExt as _,
     path::Path,
@@ -40,16 +41,7 @@ pub fn run<'a>(plan: &Plan, agent: &'a Agent, place: &Path, model: &Model) -> Re
     }
     let (words, environment) = agent.prepare(plan, &home, &agent.name)?;
     let start = Instant::now();
-    let mut child = Command::new(&words[0])
-        .args(&words[1..])
-        .env_clear()
-        .envs(environment)
-        .current_dir(&work)
-        .stdin(Stdio::null())
-        .stdout(File::create(place.join("stdout"))?)
-        .stderr(File::create(place.join("stderr"))?)
-        .spawn()
-        .with_context(|| format!("start {}", agent.title))?;
+    let mut child = spawn(agent, &words, environment, &work, &place)?;
     let pid = child.id();
     while child.try_wait()?.is_none() && start.elapsed() < AGENT_MAX && !speaks(model, agent)? {
         thread::sleep(Duration::from_millis(200));
@@ -64,6 +56,26 @@ pub fn run<'a>(plan: &Plan, agent: &'a Agent, place: &Path, model: &Model) -> Re
     let complaint = complaint.lines().rev().take(3).collect::<Vec<_>>().join(" / ");
     println!("{} ran for {seconds:.1} s", agent.title);
     Ok(Ran { agent, pid, status, seconds, complaint, person: terminal.id(), screen })
+}
+
+/// Starts it in a directory without a terminal; what it says is written below `said`.
+pub fn spawn(
+    agent: &Agent,
+    words: &[String],
+    environment: BTreeMap<String, String>,
+    work: &Path,
+    said: &Path,
+) -> Result<Child> {
+    Command::new(&words[0])
+        .args(&words[1..])
+        .env_clear()
+        .envs(environment)
+        .current_dir(work)
+        .stdin(Stdio::null())
+        .stdout(File::create(said.join("stdout"))?)
+        .stderr(File::create(said.join("stderr"))?)
+        .spawn()
+        .with_context(|| format!("start {}", agent.title))
 }
 
 /// Whether the model has been asked for a step of this agent's script.

@@ -10,7 +10,7 @@ mod tasks;
 mod world;
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -130,16 +130,7 @@ fn start(plan: &Plan, agent: &Agent, run: &'static Run, model: &Model) -> Result
     let script = format!("{}-{}", agent.name, run.name);
     let (words, environment) = agent.prepare(plan, &home, &script)?;
     let begun = Instant::now();
-    let mut child = Command::new(&words[0])
-        .args(&words[1..])
-        .env_clear()
-        .envs(environment)
-        .current_dir(&work)
-        .stdin(Stdio::null())
-        .stdout(File::create(home.join("stdout"))?)
-        .stderr(File::create(home.join("stderr"))?)
-        .spawn()
-        .with_context(|| format!("start {}", agent.title))?;
+    let mut child = drive::spawn(agent, &words, environment, &work, &home)?;
     let pid = child.id();
     let status = drive::end(&mut child, RUN_MAX)?;
     let log = model.log()?;

@@ -48,7 +48,7 @@ impl EventsFile {
             return;
         }
         if let Some(before) = self.now.take() {
-            self.before.extend(learned_whole(&self.former(), before));
+            self.before.extend(learned_whole(&record::file::former(&self.path), before));
         }
         self.now =
             known(&self.path).filter(|known| known.inode == inode).map(|known| Known { bytes, ..known });
@@ -67,7 +67,7 @@ impl EventsFile {
         store: &Store,
         mut learn: impl FnMut(&Observation, bool),
     ) -> Result<(), Error> {
-        let former = self.former();
+        let former = record::file::former(&self.path);
         if let Some(from) =
             known(&former).map(|file| store.position(&file.print, ALL_ROLES)).transpose()?.flatten()
         {
@@ -79,13 +79,6 @@ impl EventsFile {
             read(&self.path, from, &mut |seen| learn(seen, at.is_some()));
         }
         Ok(())
-    }
-
-    /// What the recorder names the file that it begins anew.
-    fn former(&self) -> PathBuf {
-        let mut former = self.path.clone().into_os_string();
-        former.push(".1");
-        former.into()
     }
 }
 

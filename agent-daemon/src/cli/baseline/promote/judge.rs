@@ -11,6 +11,7 @@ use crate::{
         baseline::{self, progress::Progress},
     },
     policy::{dry_run::DryRun, table::Table},
+    record::file::former,
 };
 
 /// What of the last events would have been refused; `None` where there are none to judge.
@@ -47,9 +48,7 @@ fn recorded(place: &Place) -> Vec<PathBuf> {
         return Vec::new();
     }
     let Ok(settings) = place.settings() else { return Vec::new() };
-    let mut former = settings.events_file.clone().into_os_string();
-    former.push(".1");
-    let files = [PathBuf::from(former), settings.events_file];
+    let files = [former(&settings.events_file), settings.events_file];
     files.into_iter().filter(|path| File::open(path).is_ok()).collect()
 }
 
