@@ -131,7 +131,7 @@ fn a_file_that_changes_while_it_is_read_is_one_or_the_other_or_an_error() {
     for _ in 0..20 {
         away.store(0, Relaxed);
         let (documents, problems) = Documents::read(dir.path(), None);
-        let since = begun.elapsed().as_millis() as u64 - last.load(Relaxed);
+        let since = (begun.elapsed().as_millis() as u64).saturating_sub(last.load(Relaxed));
         let rules = documents.roles.iter().flat_map(|role| &role.spec.network.rules);
         let mixed = rules.map(|rule| rule.verdict as u8).collect::<BTreeSet<_>>().len() > 1;
         assert!(!mixed || away.load(Relaxed).max(since) >= 20, "a mixture was read");
