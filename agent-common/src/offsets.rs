@@ -112,6 +112,8 @@ offsets! {
     sock_type = "sock"."sk_type",
     sock_net = "sock"."__sk_common.skc_net.net",
     sock_num = "sock"."__sk_common.skc_num",
+    sock_rcv_saddr = "sock"."__sk_common.skc_rcv_saddr",
+    sock_v6_rcv_saddr = "sock"."__sk_common.skc_v6_rcv_saddr",
     sock_dport = "sock"."__sk_common.skc_dport",
     tcp_rcv_nxt = "tcp_sock"."rcv_nxt",
     net_cookie = "net"."net_cookie",

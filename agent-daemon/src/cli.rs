@@ -6,12 +6,14 @@ pub mod daemon;
 pub mod detach;
 pub mod doctor;
 pub mod events;
+pub mod journal;
 pub mod metrics;
 pub mod names;
 pub mod ps;
 mod render;
 pub mod role;
 pub mod run;
+pub mod trail;
 
 use std::{
     io::{self, IsTerminal},
@@ -42,6 +44,7 @@ enum Verb {
     Run(run::Args),
     Ps(ps::Args),
     Events(events::Args),
+    Trail(trail::Args),
     Agent(agent::Args),
     /// Check roles, and ask what they allow.
     #[command(subcommand)]
@@ -49,6 +52,9 @@ enum Verb {
     /// Learn what roles usually do, and show what differs.
     #[command(subcommand)]
     Baseline(baseline::Verb),
+    /// Check the journal of events, offline.
+    #[command(subcommand)]
+    Journal(journal::Verb),
     Doctor(doctor::Args),
     Names(names::Args),
     Metrics(metrics::Args),
@@ -69,9 +75,11 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(args),
         Verb::Ps(args) => ps::run(&args),
         Verb::Events(args) => events::run(&args),
+        Verb::Trail(args) => trail::run(&args),
         Verb::Agent(args) => agent::run(&args),
         Verb::Role(verb) => role::run(&verb),
         Verb::Baseline(verb) => baseline::run(&verb),
+        Verb::Journal(verb) => journal::run(&verb),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Names(args) => names::run(&args),
         Verb::Metrics(args) => metrics::run(&args),

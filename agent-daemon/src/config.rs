@@ -13,7 +13,8 @@ pub mod reaction;
 pub mod read;
 pub mod schema;
 pub mod settings;
+pub mod sinks;
 pub mod yaml;
 
 pub use files::Documents;
-pub use settings::{Config, Record, Recorded};
+pub use settings::{Arguments, Config, Record, Recorded};

@@ -30,7 +30,12 @@ use crate::{
         content::Identifier, host, hosts, in_force::InForce, resolvers,
     },
     policy::{self, table::Table},
-    record::{Recorder, file::File, followers::Followers, progress::Progress},
+    record::{
+        Recorder,
+        journal::{Journal, Settings, key},
+        progress::Progress,
+        sinks,
+    },
 };
 
 /// How a daemon is to be run.
@@ -77,6 +82,9 @@ pub async fn run(options: Options) -> Result<()> {
         pipeline.know_hosts(&hosts);
         pipeline.know_resolvers(resolvers);
     }
+    // Before anything is written: sinks look where the file ends that the daemon before has left.
+    let journal = pipeline.line.recorder.journal.as_ref().context("there is no journal to send from")?;
+    pipeline.sinks = sinks::start(&config.sinks, &config.events_file, &journal.extent(), &config.state_dir)?;
     pipeline.take_over(&mut events, left);
     let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
@@ -116,7 +124,7 @@ pub async fn run(options: Options) -> Result<()> {
     pipeline.tell_daemon(Kind::DaemonStopped);
     let _ = std::fs::remove_file(&config.control_socket);
     // Followers read the last events and then the end, not a connection that breaks.
-    pipeline.line.recorder.followers = Followers::default();
+    pipeline.line.recorder.end();
     tokio::time::sleep(LAST_WORDS).await;
     info!("ended");
     end
@@ -229,8 +237,14 @@ pub fn severities(path: &Path) -> Result<Severities> {
 
 fn build(config: &Config, kernel: Kernel, in_force: InForce, rules: Rules) -> Result<Pipeline> {
     let progress = Progress::mapped(kernel.progress()).context("map the note of what is recorded")?;
-    let file = File::open(&config.events_file, config.events_file_bytes_max, progress)
-        .with_context(|| format!("open the event file {}", config.events_file.display()))?;
+    let settings = Settings {
+        events_file: config.events_file.clone(),
+        bytes_max: config.events_file_bytes_max,
+        key_dir: key::directory(&config.state_dir),
+        keep: config.journal,
+    };
+    let journal = Journal::open(settings, progress)
+        .with_context(|| format!("open the journal {}", config.events_file.display()))?;
     let mut line = Line {
         host: host::identify(),
         record: config.record.clone(),
@@ -241,7 +255,7 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce, rules: Rules) -> Re
         due: Vec::new(),
         refused: Vec::new(),
         reactions: std::collections::BTreeMap::new(),
-        recorder: Recorder::new(Some(file)),
+        recorder: Recorder::new(Some(journal)),
         watch: None,
         identifier: None,
         own_addresses: host::addresses(),

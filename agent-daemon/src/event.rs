@@ -3,12 +3,15 @@
 pub mod filter;
 pub mod finding;
 pub mod handed_off;
+pub mod journal;
 mod json;
+mod line;
 pub mod local;
 pub mod mask;
 pub mod names;
 pub mod net;
 pub mod process;
+pub mod purpose;
 pub mod reference;
 pub mod word;
 
@@ -31,7 +34,8 @@ pub type Name = Arc<str>;
 pub struct Event {
     /// When it happened: RFC 3339, UTC, nanoseconds.
     pub time: Time,
-    /// The daemon's running number of recorded events, from 1 at each start; a reader that sees a hole lost lines.
+    /// The journal's running number, over all starts; a reader that sees a hole lost lines. A record that could not be
+    /// written gives its number back. Without an event file it counts from 1 at each start.
     pub seq: u64,
     /// What happened.
     pub kind: Kind,
@@ -57,7 +61,7 @@ pub struct Event {
     /// `cgroup_created`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_cgroup: Option<process::NewCgroup>,
-    /// `net_*`: what was to be reached.
+    /// `net_*`: what was to be reached, or is offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<net::Network>,
     /// `unix_*`: the socket and who holds its other end.
@@ -114,6 +118,19 @@ pub struct Event {
     /// `baseline_changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Box<finding::BaselineChange>>,
+    /// `journal_opened`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<Box<journal::Opened>>,
+    /// `checkpoint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Box<journal::Checkpoint>>,
+    /// `segments_removed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Box<journal::Removed>>,
+    /// Always the last field: SHA-256 of the hash of the record before (32 bytes) and of this line up to this field, 64
+    /// hexadecimal digits. Absent without an event file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Box<str>>,
 }
 
 /// What happened.
@@ -138,6 +155,8 @@ pub enum Kind {
     NetCreate,
     /// A socket option that chooses a way out (source routing).
     NetOption,
+    /// An agent offers something: listen(2), or bind(2) of a datagram socket to a port of its choosing. Nothing is decided.
+    NetListen,
     /// An act on a socket that this build has no word for.
     NetOther,
     /// A connect to a unix socket.
@@ -178,6 +197,12 @@ pub enum Kind {
     Reaction,
     /// Somebody promoted a baseline, rolled a promotion back, or changed what was learned; or nothing is learned any more.
     BaselineChanged,
+    /// The journal was opened: a segment begins, or the daemon goes on with one.
+    JournalOpened,
+    /// What was recorded so far is signed: every few seconds in which there was something, and at the end of a segment.
+    Checkpoint,
+    /// The oldest segments of the journal are removed: they are too old, or there is no room.
+    SegmentsRemoved,
     /// Not known.
     #[default]
     Unknown,
@@ -194,6 +219,7 @@ impl Kind {
         (Self::NetSend, "net_send"),
         (Self::NetCreate, "net_create"),
         (Self::NetOption, "net_option"),
+        (Self::NetListen, "net_listen"),
         (Self::NetOther, "net_other"),
         (Self::UnixConnect, "unix_connect"),
         (Self::UnixSend, "unix_send"),
@@ -213,6 +239,9 @@ impl Kind {
         (Self::Finding, "finding"),
         (Self::Reaction, "reaction"),
         (Self::BaselineChanged, "baseline_changed"),
+        (Self::JournalOpened, "journal_opened"),
+        (Self::Checkpoint, "checkpoint"),
+        (Self::SegmentsRemoved, "segments_removed"),
         (Self::Unknown, "unknown"),
     ];
 

@@ -40,7 +40,7 @@ pub use self::{
 };
 
 use crate::{
-    config::settings::Config,
+    config::settings::{Arguments, Config},
     identity::{
         discovery::{self, Running},
         identified::Identities,
@@ -147,7 +147,7 @@ impl Kernel {
                     bits |= record::EXIT | record::FORK;
                 }
             }
-            if what.argv {
+            if what.argv != Arguments::None {
                 bits |= record::ARGV;
             }
             if what.network {

@@ -5,6 +5,7 @@
 //! - `policy::{parse, compile, explain}`: YAML documents → one table; pure
 //! - `identity::{registry, discovery, naming}`: who is who
 //! - `baseline`: what a role usually does, and what differs from it; pure but for its store
+//! - `trail`: one subject's story from recorded events: the tree as it grew; pure
 //! - `event`: an event as people and machines read it
 //! - `kernel`: the only folder that names aya; `Kernel` is its whole surface
 //! - `record`: where events go: NDJSON file, followers, metrics
@@ -27,3 +28,4 @@ pub mod kernel;
 pub mod pipeline;
 pub mod policy;
 pub mod record;
+pub mod trail;

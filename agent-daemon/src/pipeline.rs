@@ -46,6 +46,7 @@ use crate::{
     identity::registry::Agent,
     kernel::{Counters, Kernel, KernelMode, Ring},
     policy,
+    record::sinks::AllStats,
 };
 
 /// Everything the daemon knows and may change, owned by one task.
@@ -54,6 +55,8 @@ pub struct Pipeline {
     pub line: Line,
     pub in_force: InForce,
     pub keeper: Keeper,
+    /// How it stands with the sinks, which run by themselves.
+    pub sinks: AllStats,
     /// Agents that are recognised although nobody registered them: the built-in catalogue.
     pub known: Vec<Agent>,
     config_dir: PathBuf,
@@ -111,6 +114,7 @@ impl Pipeline {
             line,
             in_force,
             keeper,
+            sinks: AllStats::new(),
             known: Vec::new(),
             config_dir,
             state_dir,
@@ -183,11 +187,11 @@ impl Pipeline {
     fn take(&mut self, events: &mut Ring) -> usize {
         let offset = host::boot_offset_ns();
         let taken = events.take(BATCH_EVENTS_MAX, |record, end| {
-            if let Some(file) = &mut self.line.recorder.file {
-                file.read_until(end);
+            if let Some(journal) = &mut self.line.recorder.journal {
+                journal.read_until(end);
             }
             self.line.take(record, offset);
-            self.line.recorder.file.as_ref().is_none_or(|file| !file.is_full())
+            self.line.recorder.journal.as_ref().is_none_or(|journal| !journal.is_full())
         });
         self.line.recorder.flush();
         // Written, or counted as not written. Until here the next daemon would read them again.
@@ -225,10 +229,7 @@ impl Pipeline {
         if self.line.lineage.cgroups.take_missed() {
             self.line.learn_cgroups();
         }
-        if let Some(file) = &mut self.line.recorder.file {
-            file.follow_name();
-        }
-        self.line.recorder.followers.sweep();
+        self.line.recorder.tick();
         if self.in_force.table.reads_names() {
             self.follow_resolvers();
         }
@@ -248,8 +249,8 @@ impl Pipeline {
 
     fn count_losses(&mut self, counters: &Counters) {
         self.line.recorder.flush();
-        let Some(file) = &mut self.line.recorder.file else { return };
-        let account = file.progress().account();
+        let Some(journal) = &mut self.line.recorder.journal else { return };
+        let account = journal.progress().account();
         let lost = loss::untold(&counters.lost, &account);
         if lost.is_empty() {
             return;
@@ -258,8 +259,8 @@ impl Pipeline {
         // What nobody could read is told later.
         if self.line.tell_if_written(event) {
             warn!(?lost, "events were lost");
-            if let Some(file) = &mut self.line.recorder.file {
-                file.progress().settle(loss::told(&counters.lost, &account));
+            if let Some(journal) = &mut self.line.recorder.journal {
+                journal.progress().settle(loss::told(&counters.lost, &account));
             }
         }
     }

@@ -13,6 +13,7 @@ use agent_common::{
     limits::UNIX_PATH_BYTES,
     verdict::Verdict,
 };
+use chaperone::config::Arguments;
 use chaperone::{
     event::{Event, Kind, Truncated, local::UNDECODABLE, mask::Masks, word::InstanceId},
     kernel::hooks::{self, Head, Reading},
@@ -22,7 +23,7 @@ use records::{Random, cgroup, dns, exec, exit, fork, net, texts, unix};
 static MASKS: LazyLock<Masks> = LazyLock::new(Masks::default);
 
 fn decode(bytes: &[u8]) -> Result<Event, &'static str> {
-    let reading = Reading { boot_offset_ns: 1_000, argv: true, masks: &MASKS };
+    let reading = Reading { boot_offset_ns: 1_000, argv: Arguments::Masked, masks: &MASKS };
     let head = Head::read(bytes).map_err(|wrong| wrong.reason)?;
     hooks::decode(&head, bytes, &reading).map_err(|wrong| wrong.reason)
 }
@@ -101,9 +102,31 @@ fn without_arguments_wanted_none_are_read() {
     let mut raw = exec();
     raw.argv.flags = text_flags::TRUNCATED;
     let bytes = texts(raw, ["/x", "", "x\0secret", "/"]);
-    let reading = Reading { boot_offset_ns: 0, argv: false, masks: &Masks::default() };
+    let reading = Reading { boot_offset_ns: 0, argv: Arguments::None, masks: &Masks::default() };
     let event = hooks::decode(&Head::read(&bytes).unwrap(), &bytes, &reading).unwrap();
     assert!(event.exec.unwrap().argv.is_empty() && event.truncated.is_empty());
+}
+
+#[test]
+fn what_is_offered_has_its_address_and_no_verdict() {
+    let mut raw = net("0.0.0.0", 0);
+    raw.op = net::Op::Listen as u8;
+    let event = decode(bytemuck::bytes_of(&raw)).unwrap();
+    let network = event.network.unwrap();
+    assert_eq!((event.kind, event.verdict, event.decision), (Kind::NetListen, None, None));
+    assert_eq!((network.address, network.port), ("0.0.0.0".parse().ok(), Some(0)));
+}
+
+#[test]
+fn of_the_program_alone_its_name_is_kept() {
+    let mut raw = exec();
+    raw.argv.flags = text_flags::TRUNCATED;
+    let bytes = texts(raw, ["/x", "", "x --token=hunter\0secret", "/"]);
+    let reading = Reading { boot_offset_ns: 0, argv: Arguments::Program, masks: &Masks::default() };
+    let event = hooks::decode(&Head::read(&bytes).unwrap(), &bytes, &reading).unwrap();
+    let exec = event.exec.unwrap();
+    assert_eq!((exec.argv.as_slice(), exec.argv_masked), (&["x --token=***".into()][..], 1));
+    assert!(event.truncated.is_empty());
 }
 
 #[test]

@@ -9,7 +9,10 @@ use std::{
 };
 
 use agent_common::event::Counter;
-use chaperone::pipeline::bounds::{BOUNDS, UNBOUNDED};
+use chaperone::{
+    baseline::compare::grouped,
+    pipeline::bounds::{BOUNDS, UNBOUNDED},
+};
 
 #[test]
 fn every_metric_is_explained_and_none_that_is_not_there() {
@@ -76,18 +79,6 @@ fn the_table_of_bounds_is_current() {
         return;
     }
     assert!(page[begin..end].trim() == table.trim(), "UPDATE=1 cargo test -p agent-daemon --test operating");
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn metrics(text: &str) -> impl Iterator<Item = &str> {

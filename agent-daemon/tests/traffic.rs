@@ -1,13 +1,13 @@
 //! Baselines on recorded traffic of real agents: the figures of docs/BENCHMARKS.md, and that a replay says what the host said.
 //!
-//! `UPDATE=1` writes the figures anew. How the record is made anew stands in docs/BENCHMARKS.md.
+//! `UPDATE=1` writes the figures anew. `CHAPERONE_TRAFFIC=DIR` judges another record than the one that is kept here. How a record is made stands in docs/BENCHMARKS.md.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 #[path = "traffic/judge.rs"]
 mod judge;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
 
 use chaperone::{
     baseline::{Baselines, observation, watch::Watch},
@@ -18,27 +18,32 @@ use chaperone::{
 use judge::{Record, judge, observations, rules};
 use serde_json::{Value, json};
 
-const RECORD: Record = Record {
-    events: include_str!("traffic/events.ndjson"),
-    labels: include_str!("traffic/labels.json"),
-    documents: include_str!("traffic/documents.yaml"),
-};
+static RECORD: LazyLock<Record> = LazyLock::new(|| {
+    let read = |name: &str| &*std::fs::read_to_string(directory().join(name)).unwrap().leak();
+    Record { events: read("events.ndjson"), labels: read("labels.json"), documents: read("documents.yaml") }
+});
+
+fn directory() -> PathBuf {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traffic").into();
+    std::env::var_os("CHAPERONE_TRAFFIC").map_or(kept, PathBuf::from)
+}
 
 #[test]
 fn the_figures_are_those_that_are_told() {
-    let (rows, _) = judge(RECORD);
+    let (rows, _) = judge(*RECORD);
     let text =
         serde_json::to_string_pretty(&json!({ "rows": rows, "explained": explained() })).unwrap() + "\n";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traffic/figures.json");
+    let path = directory().join("figures.json");
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, &text).unwrap();
+        std::fs::write(&path, &text).unwrap();
     }
-    assert!(std::fs::read_to_string(path).unwrap() == text, "not as in {path} (UPDATE=1 writes it): {text}");
+    let told = std::fs::read_to_string(&path).unwrap();
+    assert!(told == text, "not as in {} (UPDATE=1 writes it): {text}", path.display());
 }
 
 #[test]
 fn two_replays_find_the_same_to_the_bit() {
-    let ((_, first), (_, second)) = (judge(RECORD), judge(RECORD));
+    let ((_, first), (_, second)) = (judge(*RECORD), judge(*RECORD));
     assert!(!first.is_empty() && first == second);
 }
 
@@ -46,7 +51,7 @@ fn two_replays_find_the_same_to_the_bit() {
 fn a_replay_finds_what_the_daemon_found() {
     let mut watch = Watch::new(Baselines::default(), rules());
     let mut replayed = Vec::new();
-    for seen in observations(RECORD) {
+    for seen in observations(*RECORD) {
         let of = Reference { time: seen.time, seq: seen.seq };
         replayed.extend(watch.take(&seen).iter().map(|alert| json!(alert.told(of))));
     }

@@ -6,6 +6,7 @@ mod clock;
 pub mod cost;
 pub mod endpoints;
 pub mod gaps;
+pub mod journal;
 pub mod names;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Name {
     Baselines,
     /// Instructions per operation, memory, bytes, start
     Cost,
+    /// The journal beside plain appends and auditd
+    Journal,
 }
 
 impl Bench {
@@ -49,6 +52,7 @@ impl Bench {
             Name::Names => names::run(&self.mode)?,
             Name::Baselines => crate::agents::traffic::run(&self.mode)?,
             Name::Cost => cost::run()?,
+            Name::Journal => journal::run(&self.mode)?,
         };
         let text = serde_json::to_string(&report)?;
         std::fs::write("/tmp/bench.json", &text)?;

@@ -3,14 +3,19 @@
 pub mod accounting;
 pub mod attribution;
 pub mod baselines;
+pub mod disk;
 pub mod identified;
+pub mod listeners;
 pub mod names;
 pub mod net;
 pub mod operate;
 pub mod process;
 pub mod promoted;
 pub mod react;
+pub mod record;
+pub mod sinks;
 pub mod systemd;
+pub mod watched;
 
 use std::process::ExitCode;
 
@@ -48,6 +53,13 @@ impl Shared {
     }
 }
 
+/// How releases of the oldest supported line begin.
+const OLDEST: &str = "6.1.";
+
+fn kernel_is_oldest() -> anyhow::Result<bool> {
+    Ok(nix::sys::utsname::uname()?.release().as_encoded_bytes().starts_with(OLDEST.as_bytes()))
+}
+
 impl Guest {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut shared = Shared { mode: self.mode };
@@ -55,6 +67,8 @@ impl Guest {
         let only = self.only.as_deref();
         if self.systemd {
             tally.run(systemd::CASES, only, &mut shared);
+            tally.run(watched::CASES, only, &mut shared);
+            tally.run(sinks::SYSTEMD_CASES, only, &mut shared);
             return Ok(tally.exit_code());
         }
         if self.lifetime {
@@ -62,18 +76,31 @@ impl Guest {
             return Ok(tally.exit_code());
         }
         tally.run(&process::cases(), only, &mut shared);
+        tally.run(net::CASES, only, &mut shared);
+        tally.run(names::CASES, only, &mut shared);
+        tally.run(listeners::CASES, only, &mut shared);
+        tally.run(promoted::CASES, only, &mut shared);
+        tally.run(react::CASES, only, &mut shared);
+        tally.run(accounting::CASES, only, &mut shared);
+        let oldest = kernel_is_oldest()?;
+        if !oldest {
+            tally.run(operate::CASES, only, &mut shared);
+            tally.run(react::FURTHER, only, &mut shared);
+        }
         if shared.is_lsm() {
             // Labels are given and followed by the same programs in both modes: once is enough.
             tally.run(attribution::CASES, only, &mut shared);
         }
-        tally.run(net::CASES, only, &mut shared);
-        tally.run(names::CASES, only, &mut shared);
-        tally.run(operate::CASES, only, &mut shared);
-        tally.run(baselines::CASES, only, &mut shared);
-        tally.run(promoted::CASES, only, &mut shared);
-        tally.run(react::CASES, only, &mut shared);
-        tally.run(identified::CASES, only, &mut shared);
-        tally.run(accounting::CASES, only, &mut shared);
+        if shared.is_lsm() && !oldest {
+            // What user space does of itself is the same over every kernel and mode.
+            tally.run(process::KNOWN, only, &mut shared);
+            tally.run(attribution::FURTHER, only, &mut shared);
+            tally.run(names::FURTHER, only, &mut shared);
+            tally.run(baselines::CASES, only, &mut shared);
+            tally.run(identified::CASES, only, &mut shared);
+            tally.run(record::CASES, only, &mut shared);
+            tally.run(sinks::CASES, only, &mut shared);
+        }
         Ok(tally.exit_code())
     }
 }

@@ -25,6 +25,8 @@ pub struct Start {
     pub scope: Option<PathBuf>,
     /// Leave it in force when the daemon ends, until [`Daemon::detach`]; else it ends with the daemon.
     pub pinned: bool,
+    /// Where its directory is made, instead of the place for temporary files.
+    pub place: Option<PathBuf>,
 }
 
 /// A running daemon; dropping it ends it, and what it has left in force.
@@ -42,14 +44,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts a daemon and waits until it enforces.
     pub fn start(start: &Start) -> Result<Self> {
-        let directory = std::env::temp_dir().join(format!("chaperone-{}-{}", std::process::id(), unique()));
+        let place = start.place.clone().unwrap_or_else(std::env::temp_dir);
+        let directory = place.join(format!("chaperone-{}-{}", std::process::id(), unique()));
         fs::create_dir_all(directory.join("agents")).context("make the configuration's directory")?;
         fs::create_dir_all(directory.join("roles"))?;
         let this = directory.display();
         let pins = if start.pinned { PIN_DIR } else { "off" };
         let settings = format!(
             "apiVersion: chaperone/v1\nkind: Daemon\nspec:\n  config_dir: {this}\n  state_dir: {this}/state\n  \
-             events_file: {this}/events.ndjson\n  control_socket: {this}/control.sock\n  pin_dir: {pins}\n{}",
+             events_file: {this}/events.ndjson\n  events_file_bytes_max: 0\n  control_socket: {this}/control.sock\n  pin_dir: {pins}\n{}",
             start.settings
         );
         fs::write(directory.join("chaperone.yaml"), settings)?;
@@ -259,7 +262,10 @@ impl Drop for Daemon {
 fn spawn(directory: &Path, start: &Start, program: &Path, arguments: &[&str]) -> Result<Child> {
     let log = File::options().create(true).append(true).open(directory.join("daemon.log"))?;
     let mut command = Command::new(program);
-    command.arg("daemon").arg("--config").arg(directory).args(["--metrics", "off"]).args(arguments);
+    command.arg("daemon").arg("--config").arg(directory).args(arguments);
+    if !arguments.contains(&"--metrics") {
+        command.args(["--metrics", "off"]);
+    }
     if start.mode.as_deref() == Some("cgroup") {
         command.args(["--mode", "cgroup"]);
     }

@@ -2,9 +2,11 @@
 //!
 //! # Layout
 //! - [`act`] the actors: every way of sending, every shape of birth, and the receiver at the other end
+//! - [`sink`] the other end of an HTTP sink
 //! - [`harness`] a daemon with a configuration, its events, and what processes are labelled
 //! - [`agents`] programs that people run, by a scripted model
 //! - [`guest`] the cases, one file per family; [`case`] how they are run and told
+//! - [`power`] one life of a guest whose power is cut
 //! - [`bench`] what is measured; [`demo`] what is shown
 
 pub mod act;
@@ -14,3 +16,5 @@ pub mod case;
 pub mod demo;
 pub mod guest;
 pub mod harness;
+pub mod power;
+pub mod sink;

@@ -8,6 +8,8 @@ use chaperone_tests::{
     bench::Bench,
     demo::Demo,
     guest::{Guest, Host},
+    power::Power,
+    sink::Sink,
 };
 use clap::Parser;
 
@@ -19,6 +21,8 @@ enum Command {
     Act(Act),
     /// Listen on everything that the ways can reach
     Receive(Receive),
+    /// Take batches of events by HTTP
+    Sink(Sink),
     /// Run the cases of a guest
     Guest(Guest),
     /// Run the cases that this host's own kernel allows, within cgroups made for them
@@ -27,6 +31,8 @@ enum Command {
     Agents(Agents),
     /// Measure one thing and print one JSON object
     Bench(Bench),
+    /// Live on a disk until the power is cut
+    Power(Power),
     /// Show what Chaperone does
     Demo(Demo),
 }
@@ -35,10 +41,12 @@ fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
         Command::Act(act) => act.run(),
         Command::Receive(receive) => receive.run(),
+        Command::Sink(sink) => sink.run(),
         Command::Guest(guest) => guest.run(),
         Command::Host(host) => host.run(),
         Command::Agents(agents) => agents.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Power(power) => power.run(),
         Command::Demo(demo) => demo.run(),
     }
 }

@@ -47,13 +47,14 @@ const PLAIN: Benchmark = Benchmark {
     memory_mb: None,
 };
 
-const TABLE: [Benchmark; 8] = [
+const TABLE: [Benchmark; 9] = [
     Benchmark { name: "accounting", ..PLAIN },
     Benchmark { name: "attribution", systemd: true, ..PLAIN },
     Benchmark { name: "agents", cgroup: true, agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
-    Benchmark { name: "baselines", agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
+    Benchmark { name: "baselines", cgroup: true, agents: true, memory_mb: Some(3072), ..PLAIN },
     Benchmark { name: "cost", icount: true, memory_mb: Some(COST_MEMORY_MB), ..PLAIN },
     Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
+    Benchmark { name: "journal", icount: true, ..PLAIN },
     Benchmark { name: "names", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
     Benchmark { name: "gaps", kernels: &["6.1", "6.12"], cgroup: true, one_thread: true, ..PLAIN },
 ];

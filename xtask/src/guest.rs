@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::product::Product;
 use crate::setup::agents;
 use crate::setup::image::{self, Image};
-use crate::setup::kernels::{self, Kernel};
+use crate::setup::kernels::{self, Kernel, NEWEST};
 use crate::setup::packages;
 use crate::step::note;
 
@@ -53,12 +53,24 @@ pub struct Guest {
     pub shell: bool,
     /// Real agents at /opt/agents.
     pub agents: bool,
+    /// A disk that outlives the guest, as the last one. What the guest has written to it stays; what its page cache holds
+    /// goes with the machine.
+    pub disk: Option<PathBuf>,
+    /// When the machine loses its power; else the script comes to its end.
+    pub cut: Option<Cut>,
+}
+
+/// A power cut: so long after the script wrote a line that begins with a word, or after the machine was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    pub word: Option<&'static str>,
+    pub after: Duration,
 }
 
 impl Default for Guest {
     fn default() -> Self {
         Self {
-            kernel: "6.12".into(),
+            kernel: NEWEST.into(),
             lsm: true,
             systemd: false,
             icount: false,
@@ -70,6 +82,8 @@ impl Default for Guest {
             fetch: Vec::new(),
             shell: false,
             agents: false,
+            disk: None,
+            cut: None,
         }
     }
 }
@@ -96,12 +110,16 @@ pub struct Output {
     /// From start to the script's first instruction.
     pub boot: Duration,
     pub total: Duration,
+    /// The power was cut before the script's end: there is no status.
+    pub cut: bool,
 }
 
 /// A guest that never came to the script's end.
 #[derive(Debug)]
 pub struct Failed {
     pub timed_out: bool,
+    /// Whether the script had begun: if not, nothing that it tests has failed.
+    pub begun: bool,
     pub message: String,
 }
 
@@ -117,6 +135,7 @@ impl std::error::Error for Failed {}
 pub struct Host {
     cache: Cache,
     image: Image,
+    accel: accel::Accel,
 }
 
 impl Host {
@@ -124,7 +143,9 @@ impl Host {
         let cache = Cache::open()?;
         packages::require(&[packages::QEMU])?;
         let image = image::ensure(&cache)?;
-        Ok(Self { cache, image })
+        // Tried here, before guests boot side by side.
+        let accel = accel::choose(&cache, &kernels::ensure(&cache, NEWEST)?, &image)?;
+        Ok(Self { cache, image, accel })
     }
 
     pub fn kernel(&self, name: &str) -> Result<Kernel> {
@@ -141,9 +162,31 @@ impl Guest {
         script: &Script,
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Output> {
+        match self.boot(host, product, script, sink) {
+            // An emulated kernel now and then dies while it patches itself (`Oops: int3`): nothing of ours had run.
+            Err(error)
+                if error
+                    .downcast_ref::<Failed>()
+                    .is_some_and(|failed| !failed.begun && !failed.timed_out) =>
+            {
+                let first = format!("{error:#}");
+                let what = first.lines().take(2).collect::<Vec<_>>().join(" ");
+                note(&format!("{}: booting it again: {what}", self.title()));
+                self.boot(host, product, script, sink)
+            }
+            output => output,
+        }
+    }
+
+    fn boot(
+        &self,
+        host: &Host,
+        product: Option<&Product>,
+        script: &Script,
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Output> {
         let start = Instant::now();
         let kernel = host.kernel(&self.kernel)?;
-        let accel = accel::choose(&host.cache, &kernel, &host.image)?;
         let agents = self.agents.then(|| agents::ensure(&host.cache)).transpose()?;
         let place = place::make()?;
         let word = format!("{:x}-{}", std::process::id(), start_nanos());
@@ -153,16 +196,22 @@ impl Guest {
         disks::make_output(self, &place.path().join("output"))?;
         let listener = listen::Listener::bind(place.path())?;
         let _terminal = terminal::Saved::of(self.shell);
-        let mut machine = qemu::start(self, &kernel, &host.image, agents.as_deref(), accel, place.path())?;
-        let heard = listener.listen(&mut machine, &word, (!self.shell).then_some(self.timeout), sink)?;
+        let mut machine =
+            qemu::start(self, &kernel, &host.image, agents.as_deref(), host.accel, place.path())?;
+        let heard =
+            listener.listen(&mut machine, &word, (!self.shell).then_some(self.timeout), self.cut, sink)?;
+        // Killed: to the guest a power cut, if it was not at its end.
         drop(machine);
+        if heard.cut {
+            return Ok(Output { status: 0, boot: heard.boot, total: start.elapsed(), cut: true });
+        }
         let fetched = disks::unpack_output(self, &place.path().join("output"));
         match fetched {
             // A script that failed has said why; what it did not leave behind is no news.
             Err(error) if heard.status != 0 => note(&format!("{error:#}")),
             fetched => fetched?,
         }
-        Ok(Output { status: heard.status, boot: heard.boot, total: start.elapsed() })
+        Ok(Output { status: heard.status, boot: heard.boot, total: start.elapsed(), cut: false })
     }
 
     /// One line that names the guest: kernel and mode.

@@ -4,6 +4,7 @@ mod bench;
 mod cache;
 mod demo;
 mod guest;
+mod power;
 mod product;
 mod setup;
 mod step;
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Test),
     /// Run a benchmark in the guests that it needs
     Bench(bench::Bench),
+    /// Cut a guest's power at random moments and see that its journal holds
+    Power(power::Power),
     /// Run a script in a guest that has the product installed
     Vm(vm::Vm),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Power(arguments) => power::run(&arguments),
         Task::Vm(arguments) => Ok(vm::run(arguments)),
     };
     match done {

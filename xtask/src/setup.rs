@@ -4,6 +4,8 @@ pub mod agents;
 pub mod image;
 pub mod kernels;
 pub mod packages;
+pub mod peers;
+pub mod prometheus;
 pub mod toolchain;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ pub fn run(arguments: &Setup) -> Result<ExitCode> {
         accel::choose(&cache, &kernel, &image)?;
     }
     agents::ensure(&cache)?;
+    peers::ensure(&cache)?;
+    prometheus::ensure(&cache)?;
     if arguments.verify {
         cache.verify()?;
     }

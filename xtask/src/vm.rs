@@ -90,6 +90,8 @@ fn boot(arguments: Vm) -> Result<u8> {
         fetch: arguments.fetch,
         shell: arguments.shell,
         agents: arguments.agents,
+        disk: None,
+        cut: None,
     };
     let output = guest.run(&host, product.as_ref(), &script, &mut forward)?;
     if arguments.time {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 vocabulary! {
-    /// The call that was decided.
+    /// The call.
     pub enum Op {
         /// connect(2), and what acts like it.
         Connect = 1 => "connect",
@@ -19,6 +19,10 @@ vocabulary! {
         Create = 3 => "create",
         /// setsockopt(2).
         Option = 4 => "setsockopt",
+        /// listen(2); told and not decided.
+        Listen = 5 => "listen",
+        /// bind(2) of a datagram socket to a port that the caller chose; told and not decided.
+        Bind = 6 => "bind",
     }
 }
 
@@ -84,7 +88,7 @@ impl Judgement {
     }
 }
 
-/// What was to be reached, for every class but unix sockets.
+/// What was to be reached, for every class but unix sockets; of [`Op::Listen`] and [`Op::Bind`], what is offered.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Target {

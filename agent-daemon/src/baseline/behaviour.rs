@@ -22,6 +22,8 @@ pub enum Behaviour {
     Unix { by: Program, path: Name },
     /// A program uses any other socket.
     Socket { by: Program, what: Name },
+    /// A program lets others come to an address and port of this host.
+    Listen { by: Program, on: Endpoint },
     /// Programs run as this user.
     User(u32),
     /// Execs on the way from the instance's first program, rounded up to a power of two.
@@ -53,6 +55,7 @@ pub enum Sort {
     Name,
     Unix,
     Socket,
+    Listen,
     User,
     Depth,
     FanOut,
@@ -68,6 +71,7 @@ impl Sort {
         (Self::Name, "name"),
         (Self::Unix, "unix"),
         (Self::Socket, "socket"),
+        (Self::Listen, "listen"),
         (Self::User, "user"),
         (Self::Depth, "depth"),
         (Self::FanOut, "fan_out"),
@@ -92,6 +96,7 @@ impl Behaviour {
             Self::Name { .. } => Sort::Name,
             Self::Unix { .. } => Sort::Unix,
             Self::Socket { .. } => Sort::Socket,
+            Self::Listen { .. } => Sort::Listen,
             Self::User(_) => Sort::User,
             Self::Depth(_) => Sort::Depth,
             Self::FanOut(_) => Sort::FanOut,
@@ -108,7 +113,8 @@ impl Behaviour {
             | Self::Connect { by, .. }
             | Self::Name { by, .. }
             | Self::Unix { by, .. }
-            | Self::Socket { by, .. } => Some(by),
+            | Self::Socket { by, .. }
+            | Self::Listen { by, .. } => Some(by),
             _ => None,
         }
     }

@@ -35,6 +35,7 @@ agent_common::vocabulary! {
         Faster = 11 => "faster",
         /// More new causes within a second than are looked at one by one.
         Flood = 12 => "flood",
+        NewListener = 13 => "new_listener",
     }
 }
 
@@ -45,7 +46,7 @@ agent_common::vocabulary! {
         SeenBefore = 1 => "seen_before",
         /// The same program reaches or asks for another name of the same registered domain.
         SameDomain = 2 => "same_domain",
-        /// The same program reaches another port of the host.
+        /// The same program reaches another port of the host, or listens on one.
         SameHostOtherPort = 3 => "same_host_other_port",
         /// The same program reaches another address of the /24, or /64.
         SameNetwork = 4 => "same_network",
@@ -209,6 +210,7 @@ fn what(model: &Model, rules: &Rules, behaviour: &Behaviour) -> What {
         Behaviour::Name { .. } => What::NewName,
         Behaviour::Unix { .. } => What::NewUnix,
         Behaviour::Socket { .. } => What::NewSocket,
+        Behaviour::Listen { .. } => What::NewListener,
         Behaviour::User(_) => What::NewUser,
         Behaviour::Depth(_) => What::Deeper,
         Behaviour::FanOut(_) => What::Broader,

@@ -48,15 +48,20 @@ impl Context {
         if !self.live.contains_key(&key) {
             self.make_room();
         }
-        let live = self.live.entry(key.clone()).or_default();
-        self.changed.insert(key);
+        let live = match self.live.get_mut(&key) {
+            Some(live) => live,
+            None => self.live.entry(key.clone()).or_default(),
+        };
+        if !std::mem::replace(&mut live.changed, true) {
+            self.changed.insert(key);
+        }
         let mut found = Vec::new();
         if let Act::Exec { begins, .. } = seen.act {
             let by = live.exec(seen, begins, &program, &mut found);
             found.push(Behaviour::Exec { by, child: program });
         } else if let Some(done) = single(seen, live.image(seen, &program)) {
             if let Behaviour::Connect { to, .. } = &done {
-                live.endpoint(seen.time, &to.to_string(), &mut found);
+                live.endpoint(seen.time, to, &mut found);
             }
             found.push(done);
         }
@@ -124,7 +129,11 @@ impl Context {
 
     /// What there is, is stored.
     pub fn settle(&mut self) {
-        self.changed.clear();
+        for key in std::mem::take(&mut self.changed) {
+            if let Some(live) = self.live.get_mut(&key) {
+                live.changed = false;
+            }
+        }
     }
 
     /// Puts an instance back as [`Context::changed`] gave it.
@@ -140,6 +149,9 @@ fn single(seen: &Observation, by: Program) -> Option<Behaviour> {
     Some(match &seen.act {
         Act::Endpoint { address, port, protocol, name } => {
             Behaviour::Connect { by, to: Endpoint::reached(*address, *port, protocol.clone(), name.clone()) }
+        }
+        Act::Listen { address, port, protocol } => {
+            Behaviour::Listen { by, on: Endpoint::offered(*address, *port, protocol.clone()) }
         }
         Act::Unix(path) => Behaviour::Unix { by, path: path::generalise(path) },
         Act::Ask(name) => Behaviour::Name { by, name: path::escaped(name).into() },

@@ -2,7 +2,7 @@
 
 mod line;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::LazyLock};
 
 use agent_common::{rule::Class, verdict::Verdict};
 
@@ -46,6 +46,8 @@ pub enum Act {
     Identified { path: Name, content: Content },
     /// An internet endpoint.
     Endpoint { address: IpAddr, port: Option<u32>, protocol: Name, name: Option<Name> },
+    /// An address and port at which others may come; port 0 where the kernel chose one.
+    Listen { address: IpAddr, port: u32, protocol: Name },
     /// Any other socket, in words: `raw icmp`, `vsock 2:1024`.
     Socket(Name),
     /// A unix socket.
@@ -74,6 +76,7 @@ impl From<&Event> for Observation {
             Kind::NetConnect | Kind::NetSend | Kind::NetCreate | Kind::NetOption | Kind::NetOther => {
                 event.network.as_ref().map_or(Act::Other, network)
             }
+            Kind::NetListen => event.network.as_ref().map_or(Act::Other, listen),
             Kind::UnixConnect | Kind::UnixSend => event
                 .unix
                 .as_ref()
@@ -117,15 +120,27 @@ fn ask(truncated: &[Truncated], name: &Name) -> Act {
     if name.is_empty() { Act::Other } else { Act::Ask(whole(truncated, "dns.name", name)) }
 }
 
+/// Nearly all are one of two, whose names are made once.
+fn protocol(network: &Network) -> Name {
+    static COMMON: LazyLock<[Name; 2]> = LazyLock::new(|| ["tcp".into(), "udp".into()]);
+    let name = network.protocol.as_deref().unwrap_or("ip");
+    COMMON.iter().find(|common| &***common == name).cloned().unwrap_or_else(|| name.into())
+}
+
+fn listen(network: &Network) -> Act {
+    let protocol = protocol(network);
+    match (network.address, network.port) {
+        (Some(address), port) => Act::Listen { address, port: port.unwrap_or_default(), protocol },
+        (None, _) => Act::Other,
+    }
+}
+
 fn network(network: &Network) -> Act {
     let port = network.port;
     match (network.class.known(), network.address) {
-        (Some(Class::Endpoint), Some(address)) => Act::Endpoint {
-            address,
-            port,
-            protocol: network.protocol.as_deref().unwrap_or("ip").into(),
-            name: network.name.clone(),
-        },
+        (Some(Class::Endpoint), Some(address)) => {
+            Act::Endpoint { address, port, protocol: protocol(network), name: network.name.clone() }
+        }
         (class, address) => {
             let mut words = match class {
                 Some(class) if class != Class::Family => vec![class.name().to_owned()],

@@ -60,6 +60,7 @@ pub fn promote(model: &Model, support: &Support, folded: bool) -> Promotion {
             Behaviour::Socket { .. } => {
                 Err("write its rule by hand: raw, packet and other sockets reach far")
             }
+            Behaviour::Listen { .. } => Err("no rule speaks of listening: it is told and not refused"),
             // Nothing that a role could say.
             _ => continue,
         };

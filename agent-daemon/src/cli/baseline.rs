@@ -11,8 +11,7 @@ mod show;
 mod versions;
 
 use std::{
-    fs::File,
-    io::{BufReader, IsTerminal as _},
+    io::{BufReader, IsTerminal as _, Read},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -32,6 +31,7 @@ use crate::{
         problem::{nearest, quoted},
     },
     event::word::Time,
+    record::journal::segment,
 };
 
 /// The verbs of `chaperone baseline`.
@@ -149,17 +149,17 @@ fn role<'a>(baselines: &'a Baselines, role: &str) -> Result<&'a Model> {
 }
 
 /// An event file, and what tells it from others; `None` where it has no whole line.
-fn open(path: &Path) -> Result<Option<(File, String)>> {
-    let open = || File::open(path).with_context(|| format!("open {}", path.display()));
+fn open(path: &Path) -> Result<Option<(u64, String)>> {
+    let open = || segment::open(path).with_context(|| format!("open {}", path.display()));
     let print = fingerprint(BufReader::new(open()?)).with_context(|| format!("read {}", path.display()))?;
-    Ok(match print {
-        Some(print) => Some((open()?, print)),
-        None => None,
-    })
+    let bytes = segment::content_bytes(path).with_context(|| format!("read {}", path.display()))?;
+    Ok(print.map(|print| (bytes, print)))
 }
 
-fn replay(file: File, path: &Path, bytes: u64, lines: u64) -> Replay<BufReader<File>> {
-    Replay::new(BufReader::with_capacity(1 << 20, file), &path.display().to_string(), bytes, lines)
+/// Reads it from a place on, before which there are so many bytes and lines.
+fn replay(path: &Path, bytes: u64, lines: u64) -> Result<Replay<BufReader<Box<dyn Read + Send>>>> {
+    let from = segment::open_at(path, bytes).with_context(|| format!("read {}", path.display()))?;
+    Ok(Replay::new(BufReader::with_capacity(1 << 20, from), &path.display().to_string(), bytes, lines))
 }
 
 /// What was passed over, to standard error.

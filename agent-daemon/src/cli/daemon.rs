@@ -74,7 +74,13 @@ fn log_to_stderr(verbose: u8) {
     };
     // Under systemd the journal has the time already.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        // A line that cannot be written (a full or read-only disk, a pipe that nobody reads) would be told on the same
+        // stderr, and that ends the process.
+        .log_internal_errors(false);
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     if under_systemd {
         log.without_time().with_ansi(false).init();

@@ -1,6 +1,7 @@
 //! `chaperone doctor`: what this host gives, what follows from it, and what would give more.
 
 mod costs;
+mod sinks;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let remedy = guarantee::remedy(&host, mode_reason);
     let guarantees = mode.map(|mode| guarantee::of(mode, &remedy)).unwrap_or_default();
     let status = daemon.as_ref().ok();
+    let sinks = sinks::look(&args.place, status)?;
     match args.output {
         Output::Text if args.bounds => anstream::print!("{}", costs::bounds_table(status)),
         Output::Json => {
@@ -68,7 +70,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 "{}",
                 json!({
                     "host": host, "mode": mode, "guarantees": guarantees,
-                    "memory": costs::memory(status), "bounds": costs::bounds(status), "daemon": daemon,
+                    "memory": costs::memory(status), "bounds": costs::bounds(status), "sinks": sinks, "daemon": daemon,
                 })
             );
         }
@@ -79,6 +81,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             if let Some(status) = status {
                 anstream::print!("{}", costs::costs(status));
             }
+            anstream::print!("{}", sinks::shown(&sinks));
         }
     }
     let troubled = daemon.is_ok_and(|status| !status.policy.problems.is_empty());

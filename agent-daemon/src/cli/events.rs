@@ -1,9 +1,8 @@
 //! `chaperone events`: what was recorded, from the event file or as it happens.
 
-mod compact;
+pub(super) mod compact;
 
 use std::{
-    fs::File,
     io::{BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,13 +14,16 @@ use anyhow::{Context, Result};
 use super::{Place, block_on};
 use crate::{
     control::client::{self, Lines},
-    event::{Event, filter::Filter, word::Time},
-    record::file::former,
+    event::{Event, Kind, filter::Filter, word::Time},
+    record::{
+        format,
+        journal::segment::{self, Part},
+    },
 };
 
 /// Show recorded events; with -f, as they happen.
 ///
-/// Without -f the event file is read (and the one before it), which needs no daemon.
+/// Without -f the journal is read (the event file and the segments before it), which needs no daemon.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Follow: show new events until interrupted. With --since, those since then first.
@@ -61,12 +63,20 @@ pub struct Args {
     output: Form,
 }
 
-/// One line for people, or the event itself.
+/// One line for people, the event itself, or one of the forms that others read (docs/FORMATS.md).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
+    /// A short line for people.
     #[default]
     Compact,
+    /// The event itself, one JSON object a line.
     Json,
+    /// Open Cybersecurity Schema Framework 1.8.0, JSON.
+    Ocsf,
+    /// Elastic Common Schema 9.4.0, JSON.
+    Ecs,
+    /// Common Event Format.
+    Cef,
 }
 
 /// Runs the verb.
@@ -91,7 +101,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             // Following begins before the file is read, so that nothing falls between the two.
             let mut lines = client::follow(&socket, &format!("/v1/events?{query}")).await?;
             if args.since.is_some() {
-                printer.file(&file()?)?;
+                printer.journal(&file()?)?;
             }
             printer.follow(&mut lines).await
         })??;
@@ -99,11 +109,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let file = file()?;
     printer.keep_last = args.lines;
-    let before = former(&file);
-    if before.exists() {
-        printer.file(&before)?;
-    }
-    printer.file(&file)?;
+    printer.journal(&file)?;
     printer.finish()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -128,7 +134,7 @@ fn filter(args: &Args) -> Result<Filter, String> {
 }
 
 /// A time, or how far back from `now`.
-fn since(text: &str, now: Time) -> Result<Time, String> {
+pub(super) fn since(text: &str, now: Time) -> Result<Time, String> {
     let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
     let back = units.iter().find_map(|(unit, seconds)| {
         let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -142,7 +148,7 @@ fn since(text: &str, now: Time) -> Result<Time, String> {
 }
 
 /// As clap answers.
-const WRONG_COMMAND_LINE: u8 = 2;
+pub(super) const WRONG_COMMAND_LINE: u8 = 2;
 
 struct Printer {
     form: Form,
@@ -162,8 +168,28 @@ impl Printer {
         Self { form, filter, out, keep_last: None, kept: Default::default(), last: None, unreadable: 0 }
     }
 
-    fn file(&mut self, path: &Path) -> Result<()> {
-        let file = match File::open(path) {
+    /// All segments in which there can be what is asked for.
+    fn journal(&mut self, events_file: &Path) -> Result<()> {
+        let parts = segment::since(events_file, self.filter.since);
+        let Some(count) = self.keep_last else {
+            return parts.iter().try_for_each(|part| self.file(part));
+        };
+        // From the newest back: of months only so much is read.
+        for part in parts.iter().rev() {
+            let after = std::mem::take(&mut self.kept);
+            self.file(part)?;
+            self.kept.extend(after);
+            self.kept.drain(..self.kept.len().saturating_sub(count));
+            if self.kept.len() >= count {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, part: &Part) -> Result<()> {
+        let path = &part.path;
+        let file = match part.open() {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 anyhow::bail!(
@@ -218,7 +244,7 @@ impl Printer {
 
     /// What to print for a line, if anything.
     fn text_of(&mut self, line: &[u8], from_file: bool) -> Option<String> {
-        let Ok(event) = serde_json::from_slice::<Event>(line) else {
+        let Ok(event) = Event::read_line(line) else {
             self.unreadable += 1;
             return None;
         };
@@ -232,11 +258,26 @@ impl Printer {
         if !about_us && !self.filter.matches(&event) {
             return None;
         }
+        // For people there is nothing in one, unless they ask.
+        if event.kind == Kind::Checkpoint && self.filter.kind.is_none() && matches!(self.form, Form::Compact)
+        {
+            return None;
+        }
         Some(match self.form {
             Form::Compact => compact::line(&event),
             Form::Json => String::from_utf8_lossy(line).into_owned(),
+            Form::Ocsf => written(format::Form::Ocsf, &event),
+            Form::Ecs => written(format::Form::Ecs, &event),
+            Form::Cef => written(format::Form::Cef, &event),
         })
     }
+}
+
+/// The event in a form, without the end of its line.
+fn written(form: format::Form, event: &Event) -> String {
+    let mut line = Vec::new();
+    form.write(event, &mut line);
+    String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
 }
 
 #[cfg(test)]

@@ -81,6 +81,29 @@ pub fn cut(text: &str, width: usize) -> String {
     short
 }
 
+/// Text with styles, cut to at most `width` characters that are seen; the styles before the cut end with it.
+pub fn cut_painted(text: &str, width: usize) -> String {
+    if anstream::adapter::strip_str(text).to_string().chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    let (mut seen, mut in_style) = (0, false);
+    for c in text.chars() {
+        // What processes said was made harmless: an escape begins a style of ours, which ends with `m`.
+        in_style |= c == '\x1b';
+        if !in_style {
+            seen += 1;
+        }
+        if seen >= width {
+            break;
+        }
+        out.push(c);
+        in_style &= c != 'm';
+    }
+    out.push_str("…\x1b[0m");
+    out
+}
+
 /// How wide a line may be: the terminal's width, or no bound where it goes elsewhere.
 pub fn line_width() -> usize {
     terminal_width().unwrap_or(usize::MAX)

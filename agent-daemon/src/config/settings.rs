@@ -14,6 +14,7 @@ use super::{
     fields::{self, Fields},
     files::Documents,
     problem::{Place, Problem, Problems, quoted},
+    sinks::{self, Sinks},
     yaml::Node,
 };
 
@@ -32,8 +33,10 @@ pub struct Config {
     pub pin_dir: Option<PathBuf>,
     /// Events, one JSON object a line.
     pub events_file: PathBuf,
-    /// At this size the events file is renamed to `….1` and begun anew; 0 for never.
+    /// At this size the events file is closed as a segment of the journal and begun anew; 0 for never.
     pub events_file_bytes_max: u64,
+    /// How long closed segments of the journal are kept.
+    pub journal: Keep,
     /// Where the command line reaches the daemon.
     pub control_socket: PathBuf,
     /// Members of this group (name or number) may use the control socket too; without it root alone.
@@ -53,6 +56,9 @@ pub struct Config {
     pub resolvers: Vec<IpAddr>,
     /// What counts as usual for a role, and how serious what is not.
     pub baselines: Baselines,
+    /// Where events go beside the event file, by name.
+    #[serde(skip_serializing_if = "Sinks::is_empty")]
+    pub sinks: Sinks,
     /// Words beside the built-in ones: an option or variable whose name contains one (in any case) has its value masked.
     pub mask_words: Vec<String>,
 }
@@ -64,6 +70,13 @@ agent_common::vocabulary! {
     pub enum Catalogue { On = 1 => "on", Off = 2 => "off", }
 }
 
+agent_common::vocabulary! {
+    /// How much of a program's arguments is recorded; there is no word for all of them unmasked.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Arguments { None = 1 => "none", Program = 2 => "program", Masked = 3 => "masked", }
+}
+
 /// What is recorded, by origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -72,6 +85,24 @@ pub struct Record {
     pub human: Recorded,
     /// What touches an agent is recorded in any case.
     pub system: Recorded,
+}
+
+/// How long closed segments of the journal are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keep {
+    /// Segments that are older go.
+    pub keep_days: u64,
+    /// What goes earlier, because there is no room, is told.
+    pub keep_days_min: u64,
+    /// Room for all segments; 0 for a tenth of the file system.
+    pub bytes_max: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { keep_days: 366, keep_days_min: 183, bytes_max: 0 }
+    }
 }
 
 /// What counts as usual for a role, and how serious what is not.
@@ -107,8 +138,8 @@ pub struct Recorded {
     pub processes: bool,
     /// Connects and sends.
     pub network: bool,
-    /// The arguments of an exec, secrets masked.
-    pub argv: bool,
+    /// How much of the arguments of an exec. The environment is never recorded.
+    pub argv: Arguments,
 }
 
 impl Default for Config {
@@ -118,7 +149,8 @@ impl Default for Config {
             state_dir: "/var/lib/chaperone".into(),
             pin_dir: Some("/sys/fs/bpf/chaperone".into()),
             events_file: "/var/log/chaperone/events.ndjson".into(),
-            events_file_bytes_max: 256 << 20,
+            events_file_bytes_max: 64 << 20,
+            journal: Keep::default(),
             control_socket: "/run/chaperone/control.sock".into(),
             control_group: None,
             record: Record::default(),
@@ -126,6 +158,7 @@ impl Default for Config {
             catalogue: Catalogue::On,
             resolvers: Vec::new(),
             baselines: Baselines::default(),
+            sinks: Sinks::new(),
             mask_words: Vec::new(),
         }
     }
@@ -134,9 +167,9 @@ impl Default for Config {
 impl Default for Record {
     fn default() -> Self {
         Self {
-            agent: Recorded { processes: true, network: true, argv: true },
-            human: Recorded { processes: true, network: true, argv: false },
-            system: Recorded { processes: false, network: false, argv: false },
+            agent: Recorded { processes: true, network: true, argv: Arguments::Masked },
+            human: Recorded { processes: true, network: true, argv: Arguments::None },
+            system: Recorded { processes: false, network: false, argv: Arguments::None },
         }
     }
 }
@@ -212,6 +245,9 @@ pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
             problems.push(Problem::new(&node.place, what, remedy));
         }
     }
+    if let Some(node) = fields.get("journal") {
+        journal(node, &mut config.journal, problems);
+    }
     config.control_group = fields.get("control_group").and_then(|node| group(node, problems));
     if let Some(node) = fields.get("record") {
         record(node, &mut config.record, problems);
@@ -236,6 +272,9 @@ pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
     if let Some(node) = fields.get("baselines") {
         baselines(node, &mut config.baselines, problems);
     }
+    if let Some(node) = fields.get("sinks") {
+        config.sinks = sinks::sinks(node, problems);
+    }
     if let Some(node) = fields.get("mask_words") {
         let items = fields::items(node, "mask_words", problems);
         config.mask_words = items.iter().filter_map(|n| mask_word(n, problems)).collect();
@@ -252,11 +291,10 @@ fn record(node: &Node, record: &mut Record, problems: &mut Problems) {
         let Some(mut of) = fields.get(name).and_then(|node| Fields::of(node, name, problems)) else {
             continue;
         };
-        let switches = [
-            ("processes", &mut recorded.processes),
-            ("network", &mut recorded.network),
-            ("argv", &mut recorded.argv),
-        ];
+        if let Some(argv) = of.get("argv").and_then(|node| arguments(node, problems)) {
+            recorded.argv = argv;
+        }
+        let switches = [("processes", &mut recorded.processes), ("network", &mut recorded.network)];
         for (name, switch) in switches {
             if let Some(value) = of.get(name).and_then(|node| fields::boolean(node, name, problems)) {
                 *switch = value;
@@ -265,6 +303,16 @@ fn record(node: &Node, record: &mut Record, problems: &mut Problems) {
         of.finish(problems);
     }
     fields.finish(problems);
+}
+
+/// `true` and `false` are other words for `masked` and `none`.
+fn arguments(node: &Node, problems: &mut Problems) -> Option<Arguments> {
+    if node.data.kind() == "a boolean" {
+        let all = fields::boolean(node, "argv", problems)?;
+        return Some(if all { Arguments::Masked } else { Arguments::None });
+    }
+    let words: Vec<_> = Arguments::ALL.iter().map(|word| (word.name(), *word)).collect();
+    fields::word(node, "argv", &words, problems)
 }
 
 fn baselines(node: &Node, baselines: &mut Baselines, problems: &mut Problems) {
@@ -283,11 +331,25 @@ fn baselines(node: &Node, baselines: &mut Baselines, problems: &mut Problems) {
     fields.finish(problems);
 }
 
+fn journal(node: &Node, keep: &mut Keep, problems: &mut Problems) {
+    let Some(mut fields) = Fields::of(node, "journal", problems) else { return };
+    let numbers = [
+        ("keep_days", &mut keep.keep_days, 1, KEEP_DAYS_MAX),
+        ("keep_days_min", &mut keep.keep_days_min, 0, KEEP_DAYS_MAX),
+        ("bytes_max", &mut keep.bytes_max, 0, u64::MAX),
+    ];
+    for (name, setting, least, most) in numbers {
+        let number = fields.get(name).and_then(|node| fields::number(node, name, least, most, problems));
+        *setting = number.unwrap_or(*setting);
+    }
+    fields.finish(problems);
+}
+
 fn path_or_off<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_deref().unwrap_or(Path::new(OFF)).serialize(serializer)
 }
 
-fn absolute(node: &Node, what: &'static str, problems: &mut Problems) -> Option<PathBuf> {
+pub(super) fn absolute(node: &Node, what: &'static str, problems: &mut Problems) -> Option<PathBuf> {
     let text = fields::text(node, what, problems)?;
     if text.starts_with('/') {
         return Some(PathBuf::from(text));
@@ -349,5 +411,7 @@ const OFF: &str = "off";
 const RESOLVERS_MAX: usize = agent_common::limits::RESOLVERS_MAX as usize / 2;
 /// A baseline keeps 32 pairs of a day and an instance of what it has seen, and at least eight days.
 const SUPPORT_MAX: u64 = 8;
+/// A century.
+const KEEP_DAYS_MAX: u64 = 36_525;
 const EVENTS_FILE_BYTES_MIN: u64 = 1 << 20;
 const MASK_WORD_BYTES_MIN: usize = 3;

@@ -9,7 +9,7 @@ use crate::{
     baseline::learn::Forget,
     event::{
         AgentState, Name,
-        word::{Evidence, ExecId, InstanceId, Word},
+        word::{Evidence, ExecId, InstanceId, Time, Word},
     },
     identity::lineage::Instance,
     kernel::{Counters, measure::Measured},
@@ -123,6 +123,40 @@ pub struct Status {
     pub kernel: Measured,
     #[serde(default)]
     pub bounds: Vec<BoundView>,
+    /// Sinks, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sinks: BTreeMap<String, SinkView>,
+}
+
+/// How it stands with a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkView {
+    pub form: String,
+    /// Its other end.
+    pub to: String,
+    /// Whether it took what was last sent.
+    pub up: bool,
+    /// The last recorded event that it has taken, or does not want.
+    pub acknowledged: u64,
+    /// Recorded events behind that.
+    pub waiting: u64,
+    /// Events that were sent, again ones too.
+    pub sent: u64,
+    /// Events that it does not want.
+    pub filtered: u64,
+    /// Events that were gone before they were read.
+    pub missed: u64,
+    /// Events that its other end refuses for what they are, passed over.
+    #[serde(default)]
+    pub refused: u64,
+    /// Connects and sends that failed.
+    pub failures: u64,
+    /// The last failure, also where it is mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_at: Option<Time>,
 }
 
 /// Something bounded, and how full it is.

@@ -1,6 +1,6 @@
 //! The control socket's client, for the command line.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -10,7 +10,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::api::Problem;
 
@@ -21,6 +21,11 @@ pub enum Error {
     NoDaemon(String),
     #[error("you may not use {0}: run this as root, or as a member of the daemon's control_group")]
     NotPermitted(String),
+    #[error(
+        "the daemon at {0} has said nothing for {1} s: it is stopped, or the disk of its journal does not take what it \
+         writes; what is in force stays in force"
+    )]
+    Silent(String, u64),
     /// The daemon's own words.
     #[error("{message}")]
     Refused { status: u16, message: String },
@@ -101,13 +106,17 @@ async fn request(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection);
     let request = Request::builder()
-        .method(method)
+        .method(&method)
         .uri(path)
         .header("host", "chaperone")
         .header("content-type", "application/json")
         .body(Full::new(body))
         .map_err(|error| Error::Broken(error.to_string()))?;
-    let response = sender.send_request(request).await.map_err(broken)?;
+    let patience = if method == Method::GET { ANSWER_MAX } else { WORK_MAX };
+    let response = timeout(patience, sender.send_request(request))
+        .await
+        .map_err(|_| Error::Silent(socket.display().to_string(), patience.as_secs()))?
+        .map_err(broken)?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -116,6 +125,11 @@ async fn request(
     let message = serde_json::from_slice(&body).map(|p: Problem| p.error);
     Err(Error::Refused { status: status.as_u16(), message: message.unwrap_or_else(|_| canonical(status)) })
 }
+
+/// The daemon itself says sooner that it is too busy, if it can say anything.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// What is asked for may be work.
+const WORK_MAX: Duration = Duration::from_secs(60);
 
 fn canonical(status: StatusCode) -> String {
     format!("the daemon answered {status}")

@@ -81,9 +81,23 @@ impl Filter {
     }
 }
 
-fn is_of_kind(kind: Kind, wanted: &str) -> bool {
+/// Whether a kind is the one that is wanted, or begins so up to an underscore.
+#[must_use]
+pub fn is_of_kind(kind: Kind, wanted: &str) -> bool {
     let rest = kind.name().strip_prefix(wanted);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
+/// Every kind, and every beginning of one that [`is_of_kind`] takes.
+#[must_use]
+pub fn kinds() -> Vec<&'static str> {
+    let mut kinds: Vec<&str> = Kind::ALL
+        .iter()
+        .flat_map(|(_, name)| name.match_indices('_').map(|(at, _)| &name[..at]).chain([*name]))
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
 }
 
 fn kind(value: &str) -> Result<String, String> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::word::Time;
+
 /// The daemon as it starts or ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Daemon {
@@ -26,6 +28,18 @@ pub struct Daemon {
     /// Why what is enforced ends with the daemon; absent where it does not.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub unpinned: Box<str>,
+    /// `daemon_started`: how the daemon before this one ended, as far as the journal has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+}
+
+/// The end of the daemon before: nobody recorded between then and now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Previous {
+    /// When its last record was made, or what that tells of happened.
+    pub last_record: Time,
+    /// It ended in order, and was not killed.
+    pub orderly: bool,
 }
 
 /// A change of configuration, or the refusal of one.
@@ -96,6 +110,6 @@ impl Lost {
     }
 }
 
-fn is_zero(value: &u64) -> bool {
+pub(super) fn is_zero(value: &u64) -> bool {
     *value == 0
 }

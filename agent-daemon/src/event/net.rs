@@ -23,7 +23,7 @@ use super::{
 /// What was to be reached, for every class but unix sockets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Network {
-    /// The call that was decided.
+    /// The call.
     pub op: Word<Op>,
     /// The kind of rule that decides it.
     pub class: Word<Class>,
@@ -35,9 +35,10 @@ pub struct Network {
     /// Type of the socket: `stream`, `dgram`, `raw`, … or its number.
     #[serde(rename = "type")]
     pub kind: Box<str>,
-    /// Destination; IPv4 also where it was written v4-mapped.
+    /// Destination; of `net_listen` the address that is offered. IPv4 also where it was written v4-mapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// Its port; 0 in `net_listen` where the kernel chooses one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u32>,
     /// The name that the instance was last answered this address for (`dns_answer`); other names may have it too.
@@ -179,6 +180,12 @@ pub fn family_name(family: u16) -> Box<str> {
 #[must_use]
 pub fn protocol_name(protocol: u16) -> Box<str> {
     named(PROTOCOLS, protocol)
+}
+
+/// The IP protocol of a name that [`protocol_name`] gives.
+#[must_use]
+pub fn protocol_number(name: &str) -> Option<u16> {
+    PROTOCOLS.iter().find(|(_, n)| *n == name).map(|(number, _)| *number).or_else(|| name.parse().ok())
 }
 
 /// The name of a socket type.

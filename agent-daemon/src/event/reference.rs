@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::{Event, Kind, handed_off};
+use super::{Event, Kind, handed_off, purpose::purpose};
 
 /// The JSON Schema of one event.
 #[must_use]
@@ -28,9 +28,9 @@ pub fn page(example: &str) -> String {
         let _ = writeln!(out, "| `{name}` | {} |", cell(doc.map_or("", description)));
     }
     out.push_str("\n## Fields\n\nA field that has nothing to say is absent. `?` marks those.\n");
-    section(&mut out, "Every event", &schema, &schema);
+    section(&mut out, "Every event", "Event", &schema, &schema);
     for (name, title) in SECTIONS {
-        section(&mut out, title, &schema["$defs"][*name], &schema);
+        section(&mut out, title, name, &schema["$defs"][*name], &schema);
     }
     out.push_str("\n## Work that is handed to somebody outside the tree\n\n");
     out.push_str("`handed_off` names the broker: by the socket that is connected to, the program that is executed by a\n");
@@ -44,17 +44,19 @@ pub fn page(example: &str) -> String {
     out
 }
 
-fn section(out: &mut String, title: &str, of: &Value, schema: &Value) {
-    let _ = write!(out, "\n### {title}\n\n| field | type | meaning |\n|---|---|---|\n");
+fn section(out: &mut String, title: &str, name: &str, of: &Value, schema: &Value) {
+    let _ =
+        write!(out, "\n### {title}\n\n| field | type | meaning | why it is recorded |\n|---|---|---|---|\n");
     let required: Vec<&str> =
         of["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for (name, field) in of["properties"].as_object().into_iter().flatten() {
-        let mark = if required.contains(&name.as_str()) { "" } else { "?" };
+    for (member, field) in of["properties"].as_object().into_iter().flatten() {
+        let mark = if required.contains(&member.as_str()) { "" } else { "?" };
         let doc = match description(field) {
             "" => description(resolved(field, schema)),
             doc => doc,
         };
-        let _ = writeln!(out, "| `{name}`{mark} | {} | {} |", kind_of(field, schema), cell(doc));
+        let (kind, why) = (kind_of(field, schema), purpose(name, member));
+        let _ = writeln!(out, "| `{member}`{mark} | {kind} | {} | {why} |", cell(doc));
     }
 }
 
@@ -120,10 +122,26 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Rule", "`decision.rule`"),
     ("Truncated", "`truncated[]`"),
     ("Daemon", "`daemon`"),
+    ("Previous", "`daemon.previous`"),
     ("Policy", "`policy`"),
     ("Lost", "`lost`"),
     ("Guarantees", "`guarantees`"),
     ("GuaranteeChange", "`guarantees.changes[]`"),
+    ("Dns", "`dns`"),
+    ("DnsAnswer", "`dns.answers[]`"),
+    ("Channel", "`channel`"),
+    ("Program", "`program`"),
+    ("Finding2", "`finding`"),
+    ("Seen", "`finding.seen`"),
+    ("Reference", "`finding.of`, `program.of`, `reaction.of`"),
+    ("Reaction", "`reaction`"),
+    ("BaselineChange", "`baseline`"),
+    ("By", "`baseline.by`"),
+    ("Opened", "`journal`"),
+    ("Place2", "`journal.continues`"),
+    ("Range", "`journal.missing`"),
+    ("Checkpoint", "`checkpoint`"),
+    ("Removed", "`removed`"),
 ];
 
 const HEAD: &str = "\
@@ -133,7 +151,8 @@ Generated from the types (`agent-daemon/src/event`); `UPDATE=1 cargo test -p age
 and [event.schema.json](schema/event.schema.json).
 
 Every event is one JSON object on a line of its own: in the event file (`/var/log/chaperone/events.ndjson`), and from
-`GET /v1/events` of the control socket. `chaperone events` shows both, with filters, in a short form for people.
+`GET /v1/events` of the control socket. `chaperone events` shows both, with filters, in a short form for people, or as OCSF,
+ECS or CEF ([FORMATS.md](FORMATS.md)).
 
 - Times are the kernel's, taken at the act. Ids are unique within one boot.
 - Who acted is the kernel's label at the time of the act: `origin`, `instance`, `exec_id` are inherited at birth and never
@@ -142,8 +161,11 @@ Every event is one JSON object on a line of its own: in the event file (`/var/lo
 - `exec_id` joins the events of one program image: arguments, working directory and namespaces stand in its `process_exec`.
 - An agent starts with the `process_exec` that has `recognised`, and ends with the `process_exit` that has
   `exit.instance_ended`; those that ran before the daemon have `agent_found` and `agent_ended` instead.
-- Values that look like secrets read `***` in `argv`, wherever events go.
+- Values that look like secrets read `***` in `argv`, wherever events go, and so do tokens of a known shape in paths and names.
+  The environment of a process is never read, and no event has it. What masking does not find is in [THREATS](THREATS.md).
 - What is recorded of whom is set in chaperone.yaml (`record`); by default agents: everything, people: execs and connects
   without arguments, the system: what touches an agent. All of it is labelled and counted.
 - Losses are events too: `events_lost` counts, per kind, what found the ring buffer full.
+- The event file is a journal: numbered, chained by `hash` and signed (`checkpoint`); `chaperone journal verify` checks it
+  ([OPERATING](OPERATING.md#the-journal)).
 ";

@@ -48,8 +48,9 @@ const LSM: &[&str] = &[
     "unix_stream_connect",
     "unix_may_send",
 ];
-/// Refuse at the cgroup.
-const CGROUP: &[&str] = &["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_create"];
+/// Refuse at the cgroup, and tell what is offered.
+const CGROUP: &[&str] =
+    &["connect4", "connect6", "sendmsg4", "sendmsg6", "sock_create", "bind4", "bind6", "inet_sock_set_state"];
 /// Know addresses by their names: both modes, see `names`.
 const NAMES: &[&str] = &["names_egress", "names_ingress"];
 /// Maps that outlive the daemon: all but the programs' own work areas.

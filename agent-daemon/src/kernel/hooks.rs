@@ -9,6 +9,7 @@ use std::mem::offset_of;
 use agent_common::event::{self, Header, Text, net::Net, net::Op, net::Unix, text_flags};
 use bytemuck::AnyBitPattern;
 
+use crate::config::Arguments;
 use crate::event::{
     Event, Ids, Kind, Name, Subject, Truncated,
     mask::Masks,
@@ -55,8 +56,8 @@ impl Head {
 pub struct Reading<'a> {
     /// What has to be added to CLOCK_BOOTTIME to get the time of day.
     pub boot_offset_ns: u64,
-    /// Whether arguments are wanted; without, they are not looked at.
-    pub argv: bool,
+    /// How much of the arguments is wanted.
+    pub argv: Arguments,
     /// What counts as a secret in arguments.
     pub masks: &'a Masks,
 }
@@ -98,6 +99,7 @@ fn kind_of(layout: event::Kind, bytes: &[u8]) -> Kind {
             Some(Op::Send) => Kind::NetSend,
             Some(Op::Create) => Kind::NetCreate,
             Some(Op::Option) => Kind::NetOption,
+            Some(Op::Listen | Op::Bind) => Kind::NetListen,
             None => Kind::NetOther,
         },
         event::Kind::Unix if op(offset_of!(Unix, op)) == Some(Op::Send) => Kind::UnixSend,

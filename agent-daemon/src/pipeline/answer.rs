@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -14,13 +15,14 @@ use super::{Pipeline, bounds, host};
 use crate::{
     control::{
         Command, Refusal,
-        api::{AgentView, Labelled, NameView, PolicyView, Status},
+        api::{AgentView, Labelled, NameView, PolicyView, SinkView, Status},
     },
     event::word::{Evidence, ExecId, InstanceId, Word},
     kernel::capability::guarantee,
     record::{
-        file::File,
+        journal::Journal,
         metrics::{self, Gauges, Guarantee, Hook},
+        sinks::Stats,
     },
 };
 
@@ -174,7 +176,27 @@ impl Pipeline {
             counters: self.kernel.counters().unwrap_or_default(),
             resident_bytes: host::resident_bytes(),
             bounds: self.bounds(&kernel),
+            sinks: self.sinks.iter().map(|(name, of)| (name.clone(), self.sink_view(of))).collect(),
             kernel,
+        }
+    }
+
+    fn sink_view(&self, stats: &Stats) -> SinkView {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (acknowledged, error) = (read(&stats.acknowledged), stats.error());
+        SinkView {
+            form: stats.form.name().to_owned(),
+            to: stats.to.clone(),
+            up: read(&stats.up) != 0,
+            acknowledged,
+            waiting: self.line.recorder.newest().saturating_sub(acknowledged),
+            sent: read(&stats.sent),
+            filtered: read(&stats.filtered),
+            missed: read(&stats.missed),
+            refused: read(&stats.refused),
+            failures: read(&stats.failures),
+            error_at: error.as_ref().map(|failure| failure.at),
+            error: error.map(|failure| failure.error),
         }
     }
 
@@ -198,7 +220,8 @@ impl Pipeline {
             roles: self.in_force.roles(),
             followers: recorder.followers.len(),
             followers_cut: recorder.followers.cut(),
-            unwritten: recorder.file.as_ref().map_or(0, File::unwritten),
+            unwritten: recorder.journal.as_ref().map_or(0, Journal::unwritten),
+            journal: recorder.journal.as_ref().map(Journal::standing_of_journal),
             follower_lines_lost: recorder.followers.lines_lost(),
             processes,
             problems: self.rejected.as_ref().map_or(0, Vec::len),
@@ -220,6 +243,7 @@ impl Pipeline {
             lost: counters.lost,
             named: counters.named,
             baselines: self.found_so_far(),
+            sinks: self.sinks.iter().map(|(name, of)| sink(name, &self.sink_view(of))).collect(),
             ..Gauges::default()
         };
         for instance in self.line.lineage.instances() {
@@ -232,4 +256,10 @@ impl Pipeline {
 
 fn unix_seconds(time: std::time::SystemTime) -> f64 {
     time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// What the metrics have of it.
+fn sink(name: &str, view: &SinkView) -> metrics::Sink {
+    let &SinkView { up, sent, failures, filtered, missed, refused, waiting, .. } = view;
+    metrics::Sink { name: name.to_owned(), up, sent, failures, filtered, missed, refused, waiting }
 }

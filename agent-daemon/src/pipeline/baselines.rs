@@ -207,8 +207,8 @@ impl Pipeline {
 
     /// Writes what changed, if it is time to.
     pub(super) fn keep_baselines(&mut self) {
-        if let Some(file) = &self.line.recorder.file {
-            self.keeper.file.follow(file);
+        if let Some(journal) = &self.line.recorder.journal {
+            self.keeper.file.follow(journal);
         }
         let Some(watch) = &mut self.line.watch else { return };
         if !self.keeper.settle(false) || Instant::now() < self.keeper.due {
@@ -227,8 +227,8 @@ impl Pipeline {
 
     /// Writes the last changes; the daemon is ending.
     pub(super) fn close_baselines(&mut self) {
-        if let Some(file) = &self.line.recorder.file {
-            self.keeper.file.follow(file);
+        if let Some(journal) = &self.line.recorder.journal {
+            self.keeper.file.follow(journal);
         }
         let Some(watch) = &mut self.line.watch else { return };
         if self.keeper.settle(true) {

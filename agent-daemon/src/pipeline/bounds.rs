@@ -15,7 +15,7 @@ use crate::{
         lineage::{CGROUPS_MAX, IMAGES_MAX, RESOLVED_MAX},
     },
     kernel::measure::Measured,
-    record::{file::BATCH_BYTES_MAX, followers::LINES_WAITING_MAX, metrics::VERDICTS_MAX},
+    record::{followers::LINES_WAITING_MAX, journal::BATCH_BYTES_MAX, metrics::VERDICTS_MAX},
 };
 
 /// Something bounded.

@@ -37,17 +37,28 @@ use crate::{
 #[derive(Debug)]
 pub struct Identifier {
     jobs: SyncSender<Job>,
-    /// Role and file → the second in which it was asked last.
-    asked: HashMap<(u32, process::File), u64>,
+    /// Role, file and script → the second in which it was asked last.
+    asked: HashMap<(u32, process::File, Option<Name>), u64>,
     failed: Arc<[AtomicU64; REASONS.len()]>,
 }
 
-/// An exec whose program is to be identified.
+/// An exec whose program is to be identified, and the script that it runs.
 #[derive(Debug)]
 struct Job {
     subject: Subject,
     file: process::File,
+    /// Where the script lay, in the process's own view of files.
+    script: Option<PathBuf>,
+    /// Of the process.
+    mount_namespace: u32,
     of: Reference,
+}
+
+/// What of an exec is identified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Image,
+    Script,
 }
 
 /// Why a program has not been identified; the place in [`REASONS`].
@@ -76,7 +87,8 @@ impl Identifier {
     /// Has the program of an exec identified, unless that was asked just now.
     pub fn ask(&mut self, event: &Event) {
         let (Some(subject), Some(exec)) = (&event.subject, &event.exec) else { return };
-        let (key, second) = ((subject.ids.role, exec.file), event.time.0 / 1_000_000_000);
+        let key = (subject.ids.role, exec.file, subject.script.clone());
+        let second = event.time.0 / 1_000_000_000;
         if self.asked.get(&key) == Some(&second) {
             return;
         }
@@ -85,7 +97,16 @@ impl Identifier {
         }
         self.asked.insert(key, second);
         let of = Reference { time: event.time, seq: event.seq };
-        if self.jobs.try_send(Job { subject: subject.clone(), file: exec.file, of }).is_err() {
+        let whole = |field| event.truncated.iter().all(|cut| &*cut.field != field);
+        let script = subject.script.as_ref().filter(|_| whole("script") && whole("cwd"));
+        let job = Job {
+            subject: subject.clone(),
+            file: exec.file,
+            script: script.map(|script| Path::new(&*exec.cwd).join(&**script)),
+            mount_namespace: exec.namespaces.mnt,
+            of,
+        };
+        if self.jobs.try_send(job).is_err() {
             count(&self.failed, Reason::Busy);
         }
     }
@@ -132,13 +153,15 @@ impl From<&Metadata> for Version {
 struct Found {
     sha256: Name,
     package: Option<package::Package>,
+    /// What was installed then.
+    installed: package::Installed,
 }
 
 #[derive(Debug, Default)]
 struct Worker {
     known: HashMap<Version, Found>,
-    /// Role, path and hash that were told.
-    told: HashSet<(Name, Name, Name)>,
+    /// Role, path, hash and package's version that were told.
+    told: HashSet<(Name, Name, Name, Option<Name>)>,
     failed: Arc<[AtomicU64; REASONS.len()]>,
 }
 
@@ -148,24 +171,33 @@ impl Worker {
         // SAFETY: takes numbers; 0 is this thread.
         let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
         while let Ok(job) = jobs.recv() {
-            match self.identify(&job) {
-                Ok(Some(event)) => {
-                    if found.blocking_send(event).is_err() {
-                        return;
+            // The script first: it has a process to be looked up by, which may end.
+            for part in [Part::Script, Part::Image] {
+                match self.identify(&job, part) {
+                    Ok(Some(event)) => {
+                        if found.blocking_send(event).is_err() {
+                            return;
+                        }
                     }
+                    Ok(None) => {}
+                    Err(reason) => count(&self.failed, reason),
                 }
-                Ok(None) => {}
-                Err(reason) => count(&self.failed, reason),
             }
         }
     }
 
-    /// The event, unless the same was told of the role before.
-    fn identify(&mut self, job: &Job) -> Result<Option<Event>, Reason> {
-        let (Some(path), Some(role)) = (&job.subject.exe, &job.subject.role) else {
-            return Err(Reason::Gone);
+    /// The event, unless there is no such part, or the same was told of the role before.
+    fn identify(&mut self, job: &Job, part: Part) -> Result<Option<Event>, Reason> {
+        let (path, opened) = match (part, &job.script) {
+            (Part::Script, None) => return Ok(None),
+            (Part::Script, Some(at)) => (&job.subject.script, open_script(job, at)),
+            (Part::Image, _) => {
+                let path = job.subject.exe.as_deref().unwrap_or_default();
+                (&job.subject.exe, open(job.subject.pid, Path::new(path), &job.file))
+            }
         };
-        let (file, here) = open(job.subject.pid, Path::new(&**path), &job.file).ok_or(Reason::Gone)?;
+        let (Some(path), Some(role)) = (path, &job.subject.role) else { return Err(Reason::Gone) };
+        let (file, here) = opened.ok_or(Reason::Gone)?;
         let metadata = file.metadata().map_err(|_| Reason::Gone)?;
         let version = Version::from(&metadata);
         // What was written after the exec is not what ran; the file's clock may be a tick behind the event's.
@@ -173,12 +205,14 @@ impl Worker {
         if u64::try_from(changed_ns).unwrap_or_default().saturating_add(TICK_NS) > job.of.time.0 {
             return Err(Reason::Changed);
         }
+        // A package manager puts files in place before it notes their version.
+        let installed = package::Installed::now();
         let found = match self.known.get(&version) {
-            Some(found) => found.clone(),
-            None => {
-                let sha256 = hash(&file, version)?;
+            Some(found) if found.installed == installed => found.clone(),
+            known => {
+                let sha256 = known.map_or_else(|| hash(&file, version), |known| Ok(known.sha256.clone()))?;
                 let package = here.as_deref().and_then(package::of);
-                let found = Found { sha256, package };
+                let found = Found { sha256, package, installed };
                 if self.known.len() >= KNOWN_MAX {
                     self.known.clear();
                 }
@@ -189,7 +223,8 @@ impl Worker {
         if self.told.len() >= TOLD_MAX {
             self.told.clear();
         }
-        if !self.told.insert((role.clone(), path.clone(), found.sha256.clone())) {
+        let of_package = found.package.as_ref().map(|package| package.version.clone());
+        if !self.told.insert((role.clone(), path.clone(), found.sha256.clone(), of_package)) {
             return Ok(None);
         }
         let program = Program {
@@ -223,6 +258,23 @@ fn open(pid: u32, path: &Path, wanted: &process::File) -> Option<(File, Option<P
     let here = at(path);
     let path = here.is_some().then(|| path.to_owned());
     Some((at(Path::new(&format!("/proc/{pid}/exe"))).or(here)?, path))
+}
+
+/// What lies at the script's path, in the process's own view of files while it runs what it ran then, else in the
+/// daemon's if that was the same; and the path where it is the daemon's. An event has no inode of a script, but a file
+/// that was put there or moved there since has a later change of its own, which the caller looks at.
+fn open_script(job: &Job, path: &Path) -> Option<(File, Option<PathBuf>)> {
+    let own = std::fs::metadata("/proc/self/ns/mnt").ok()?.ino() == u64::from(job.mount_namespace);
+    let here = own.then(|| path.to_owned());
+    let process = PathBuf::from(format!("/proc/{}", job.subject.pid));
+    let runs = regular(&process.join("exe")).and_then(|exe| Files::now().of_open(&exe));
+    let file = match runs {
+        Some((key, _)) if (key.dev, key.ino) == (job.file.dev, job.file.inode) => {
+            regular(&process.join("root").join(path.strip_prefix("/").ok()?))?
+        }
+        _ => regular(here.as_deref()?)?,
+    };
+    Some((file, here))
 }
 
 /// An agent may have put anything at the path by now: what is no file must not be opened, for a device may act on that,

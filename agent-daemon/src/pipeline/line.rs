@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use super::{baselines::finding, content::Identifier, cut::Connection, host, react::Due};
 use crate::{
     baseline::{Observation, watch::Watch},
-    config::Record,
+    config::{Arguments, Record},
     event::{
         Event, Kind, Name,
         finding::Reference,
@@ -71,7 +71,10 @@ impl Line {
             self.recorder.metrics.received(head.kind, head.header.subject.origin);
             return Ok(());
         }
-        let argv = matches!(wanted, Wanted::Yes { argv: true });
+        let argv = match wanted {
+            Wanted::Yes { argv } => argv,
+            _ => Arguments::None,
+        };
         let mut event = hooks::decode(&head, bytes, &Reading { boot_offset_ns, argv, masks: &self.masks })?;
         self.recorder.metrics.received(head.kind, head.header.subject.origin);
         self.lineage.learn(&event);
@@ -127,6 +130,7 @@ impl Line {
     fn tell(&mut self, event: &mut Event) {
         event.host = self.host.name.clone();
         event.boot_id = self.host.boot_id.clone();
+        self.masks.names(event);
         if self.recorder.append(event) {
             self.watch(event);
         }

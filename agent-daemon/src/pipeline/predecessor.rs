@@ -7,7 +7,7 @@ use super::Pipeline;
 use crate::{
     kernel::{Leftover, Ring},
     record::{
-        file::{Of, Written},
+        journal::{Of, Written},
         progress::Progress,
     },
 };
@@ -17,7 +17,8 @@ impl Pipeline {
     /// before anything is recorded.
     pub fn take_over(&mut self, events: &mut Ring, left: Vec<Leftover>) {
         // All notes are looked at before a line is added, by which the file would no longer be as they have it.
-        let own = self.line.recorder.file.as_mut().map(|file| file.progress().batch()).unwrap_or_default();
+        let own =
+            self.line.recorder.journal.as_mut().map(|journal| journal.progress().batch()).unwrap_or_default();
         let own_found = self.found(&own);
         let left: Vec<_> = left.into_iter().map(|left| self.look_at(left)).collect();
         self.begin(events);
@@ -31,8 +32,8 @@ impl Pipeline {
     /// What is written from now on tells of this ring buffer.
     fn begin(&mut self, events: &Ring) {
         let maker = self.line.record.maker();
-        if let Some(file) = &mut self.line.recorder.file {
-            file.begin(Of { ring: events.id(), maker, until: events.position() });
+        if let Some(journal) = &mut self.line.recorder.journal {
+            journal.begin(Of { ring: events.id(), maker, until: events.position() });
         }
     }
 
@@ -44,8 +45,8 @@ impl Pipeline {
 
     /// How much of a noted batch is in the file.
     fn found(&mut self, noted: &Batch) -> Written {
-        let Some(file) = &mut self.line.recorder.file else { return Written::Nothing };
-        file.settle(noted).unwrap_or_else(|error| {
+        let Some(journal) = &mut self.line.recorder.journal else { return Written::Nothing };
+        journal.settle(noted).unwrap_or_else(|error| {
             warn!(%error, "the end of the event file cannot be looked at: its last events may be told twice");
             Written::Nothing
         })
@@ -53,7 +54,7 @@ impl Pipeline {
 
     /// Passes over what the file tells already of a batch that a killed daemon was writing.
     fn pass_over(&mut self, noted: &Batch, found: Written, events: &mut Ring) {
-        let Some(file) = &mut self.line.recorder.file else { return };
+        let Some(journal) = &mut self.line.recorder.journal else { return };
         if noted.ring != events.id() {
             return;
         }
@@ -65,10 +66,10 @@ impl Pipeline {
             Written::Lines(lines)
                 if noted.until > events.position() && noted.maker == self.line.record.maker() =>
             {
-                file.pass_over(lines);
+                journal.pass_over(lines);
                 self.take(events);
-                if let Some(file) = &mut self.line.recorder.file {
-                    file.pass_over(0);
+                if let Some(journal) = &mut self.line.recorder.journal {
+                    journal.pass_over(0);
                 }
             }
             Written::Lines(_) => {}
@@ -89,8 +90,8 @@ impl Pipeline {
                 }
             }
         }
-        if let Some(file) = &mut self.line.recorder.file {
-            let mut account = file.progress().account();
+        if let Some(journal) = &mut self.line.recorder.journal {
+            let mut account = journal.progress().account();
             let theirs = progress.as_ref().map(Progress::account).unwrap_or_default();
             let mut settled = theirs;
             for (kind, lost) in &left.lost {
@@ -103,7 +104,7 @@ impl Pipeline {
             }
             account.unwritten += theirs.unwritten.saturating_sub(theirs.unwritten_told);
             (settled.undecodable_told, settled.unwritten_told) = (theirs.undecodable, theirs.unwritten);
-            file.progress().settle(account);
+            journal.progress().settle(account);
             // Theirs is ours from here on, also for a daemon that finds both because this one could not unlink them.
             if let Some(mut progress) = progress {
                 progress.settle(settled);

@@ -12,6 +12,7 @@ use crate::{
     },
     identity::discovery::Running,
     kernel::Adopted,
+    record::journal::Journal,
 };
 
 impl Pipeline {
@@ -49,6 +50,13 @@ impl Pipeline {
             .into(),
             instances: self.kernel.instances().map_or(0, |instances| instances.len()),
             unpinned: self.kernel.unpinned().into(),
+            previous: self
+                .line
+                .recorder
+                .journal
+                .as_ref()
+                .and_then(Journal::previous)
+                .filter(|_| kind == Kind::DaemonStarted),
         };
         self.line.tell_now(Event { kind, daemon: Some(daemon), ..Event::default() });
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use agent_common::identity::Origin;
 
-pub use self::text::{Baselines, Bound, Gauges, Guarantee, Hook, render};
+pub use self::text::{Baselines, Bound, Gauges, Guarantee, Hook, Sink, render};
 use crate::event::{Event, Kind, Name, local::UNDECODABLE};
 
 /// Counters since the daemon's start. Plain numbers: the pipeline alone writes them.

@@ -5,13 +5,13 @@ use agent_common::{
     identity::{Origin, evidence},
 };
 
-use crate::config::{Record, Recorded};
+use crate::config::{Arguments, Record, Recorded};
 
 /// What becomes of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Decoded and recorded, with its arguments or without.
-    Yes { argv: bool },
+    Yes { argv: Arguments },
     /// Recorded only if it turns out to touch an agent.
     IfItTouchesAnAgent,
     /// Decoded for what it teaches, not recorded.
@@ -71,12 +71,16 @@ mod tests {
     fn by_default_agents_everything_people_without_argv_system_what_touches_an_agent() {
         let record = Record::default();
         for (kind, header, expected) in [
-            (Kind::Exec, header(Origin::Agent, 5, evidence::LINEAGE), Wanted::Yes { argv: true }),
-            (Kind::Exec, header(Origin::Unknown, 0, 0), Wanted::Yes { argv: true }),
-            (Kind::Exec, header(Origin::Human, 0, 0), Wanted::Yes { argv: false }),
-            (Kind::Net, header(Origin::Human, 0, 0), Wanted::Yes { argv: false }),
+            (
+                Kind::Exec,
+                header(Origin::Agent, 5, evidence::LINEAGE),
+                Wanted::Yes { argv: Arguments::Masked },
+            ),
+            (Kind::Exec, header(Origin::Unknown, 0, 0), Wanted::Yes { argv: Arguments::Masked }),
+            (Kind::Exec, header(Origin::Human, 0, 0), Wanted::Yes { argv: Arguments::None }),
+            (Kind::Net, header(Origin::Human, 0, 0), Wanted::Yes { argv: Arguments::None }),
             (Kind::Exec, header(Origin::System, 0, 0), Wanted::No),
-            (Kind::Exec, header(Origin::System, 0, evidence::ENTERED), Wanted::Yes { argv: false }),
+            (Kind::Exec, header(Origin::System, 0, evidence::ENTERED), Wanted::Yes { argv: Arguments::None }),
             (Kind::Unix, header(Origin::System, 0, 0), Wanted::IfItTouchesAnAgent),
             (Kind::Cgroup, header(Origin::System, 0, 0), Wanted::ToLearn),
         ] {
@@ -86,7 +90,7 @@ mod tests {
 
     #[test]
     fn instances_are_known_also_where_agents_are_not_recorded() {
-        let off = Recorded { processes: false, network: false, argv: false };
+        let off = Recorded { processes: false, network: false, argv: Arguments::None };
         let record = Record { agent: off, ..Record::default() };
         assert_eq!(wanted(&record, Kind::Exec, &header(Origin::Agent, 5, 0)), Wanted::ToLearn);
         assert_eq!(wanted(&record, Kind::Net, &header(Origin::Agent, 5, 0)), Wanted::No);

@@ -32,7 +32,7 @@ fn every_record_becomes_an_event_or_is_counted() {
         bytemuck::bytes_of(&unix(b"/run/user/1000/bus")).to_vec(),
         bytemuck::bytes_of(&unix(b"\0abstract")).to_vec(),
     ];
-    let mut line = line(None);
+    let mut line = line();
     let mut follower = line.recorder.followers.add(Default::default());
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::new();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use chaperone::{
-    config::{Config, Documents, problem::Problems},
+    config::{Arguments, Config, Documents, problem::Problems},
     policy,
 };
 
@@ -260,18 +260,40 @@ fn settings_have_defaults_and_errors_like_everything_else() {
         Config::load(&path)
     };
     let config = write(
-        "  control_group: 1000\n  record: { human: { argv: true } }\n  login_programs: [ /bin/login ]\n  mask_words: [ pin ]\n  events_file_bytes_max: 0\n",
+        "  control_group: 1000\n  record: { human: { argv: program }, system: { argv: true } }\n  login_programs: [ /bin/login ]\n  mask_words: [ pin ]\n  events_file_bytes_max: 0\n",
     )
     .unwrap();
     assert_eq!(config.control_group.as_deref(), Some("1000"));
-    assert!(config.record.human.argv && config.record.human.processes && !config.record.system.processes);
+    assert!(
+        config.record.human.argv == Arguments::Program
+            && config.record.human.processes
+            && !config.record.system.processes
+    );
+    assert_eq!(config.record.system.argv, Arguments::Masked);
     assert_eq!((config.login_programs.len(), config.events_file_bytes_max), (1, 0));
     for (spec, expected) in [
-        ("  record: { humans: {} }\n", "4:13: record has no field `humans` (did you mean `human`?)"),
         (
-            "  record: { human: { argv: yes } }\n",
-            "4:28: argv must be true or false, this is a text (write true or false)",
+            "  sinks: { a: { to: \"journald:\", kinds: [ net, proces_exec ] } }\n",
+            "4:48: a kind cannot be `proces_exec` (did you mean `process_exec`?)",
         ),
+        (
+            "  sinks: { a: { to: \"journald:\", verdicts: [ dney ] } }\n",
+            "4:46: a verdict cannot be `dney` (did you mean `deny`?)",
+        ),
+        (
+            "  sinks: { a: { to: \"journald:\", severity_min: hihg } }\n",
+            "4:48: severity_min cannot be `hihg` (did you mean `high`?)",
+        ),
+        (
+            "  sinks: { a: { to: \"journald:\", kinds: [] } }\n",
+            "4:41: kinds is empty (name at least one, or leave kinds out: then all are sent)",
+        ),
+        (
+            "  sinks: { a: { to: \"journald:\", knids: [ net ] } }\n",
+            "4:34: a sink has no field `knids` (did you mean `kinds`?)",
+        ),
+        ("  record: { humans: {} }\n", "4:13: record has no field `humans` (did you mean `human`?)"),
+        ("  record: { human: { argv: yes } }\n", "4:28: argv cannot be `yes` (known: none, program, masked)"),
         ("  events_file: events\n", "4:16: events_file cannot be `events` (write an absolute path)"),
         (
             "  events_file_bytes_max: 5\n",

@@ -131,6 +131,7 @@ spec:
   pin_dir: off
   events_file: /e
   events_file_bytes_max: 1048576
+  journal: { keep_days: 30, keep_days_min: 7, bytes_max: 1073741824 }
   control_socket: /r
   control_group: g
   record:
@@ -141,6 +142,8 @@ spec:
   catalogue: off
   resolvers: [ 192.0.2.53 ]
   baselines: { support: { instances: 4, days: 3, hosts: 5 }, severities: /v }
+  sinks:
+    l: { to: "nats://n", form: ocsf, ca: /a, secret_file: /k, subject: s.t, kinds: [ net ], verdicts: [ deny ], severity_min: low }
   mask_words: [ pin ]
 "#;
 

@@ -6,6 +6,7 @@ pub mod address;
 pub mod cgroup;
 pub mod flow;
 pub mod inet;
+pub mod listen;
 pub mod routing;
 pub mod unix;
 

@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     ffi::CString,
     net::SocketAddr,
+    num::NonZero,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
     process::ExitCode,
     ptr,
     sync::{Arc, Barrier},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -42,6 +43,9 @@ pub struct Storm {
     /// Pause after each act
     #[arg(long, default_value_t = 0)]
     pause_ms: u64,
+    /// So many acts a second, and no more
+    #[arg(long)]
+    per_second: Option<NonZero<u32>>,
     /// What --forks executes
     #[arg(long, default_value = "/bin/true")]
     exe: PathBuf,
@@ -62,7 +66,8 @@ impl Storm {
             return end_with(threads);
         }
         let pause = Duration::from_millis(self.pause_ms);
-        let tell = |storm, count, act: &dyn Fn() -> Result<(), Refused>| tell(storm, count, pause, act);
+        let pace = Pace { pause, each: self.per_second.map(|rate| Duration::from_secs(1) / rate.get()) };
+        let tell = |storm, count, act: &dyn Fn() -> Result<(), Refused>| tell(storm, count, pace, act);
         match (self.connects, self.sends, self.forks, self.to) {
             (Some(count), None, None, Some(to)) => tell("connects", count, &|| connect(to)),
             (None, Some(count), None, Some(to)) => {
@@ -97,22 +102,45 @@ fn end_with(threads: u32) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How fast.
+#[derive(Clone, Copy)]
+struct Pace {
+    pause: Duration,
+    each: Option<Duration>,
+}
+
+impl Pace {
+    fn wait(self, begun: Instant, at: u64) {
+        if !self.pause.is_zero() {
+            thread::sleep(self.pause);
+        }
+        if let Some(each) = self.each {
+            // A little ahead is let be: a sleep takes longer than it was asked to.
+            let ahead = (each * (at + 1) as u32).saturating_sub(begun.elapsed());
+            if ahead > AHEAD {
+                thread::sleep(ahead);
+            }
+        }
+    }
+}
+
+const AHEAD: Duration = Duration::from_millis(4);
+
 fn tell(
     storm: &str,
     asked: u64,
-    pause: Duration,
+    pace: Pace,
     act: &dyn Fn() -> Result<(), Refused>,
 ) -> anyhow::Result<ExitCode> {
     let start = sys::now_ns();
     let mut told = Told { storm, asked, passed: 0, errnos: BTreeMap::new(), ns: 0 };
-    for _ in 0..asked {
+    let begun = Instant::now();
+    for at in 0..asked {
         match act() {
             Ok(()) => told.passed += 1,
             Err(refused) => *told.errnos.entry(errno_name(refused.errno)).or_default() += 1,
         }
-        if !pause.is_zero() {
-            thread::sleep(pause);
-        }
+        pace.wait(begun, at);
     }
     told.ns = sys::now_ns() - start;
     println!("{}", serde_json::to_string(&told)?);

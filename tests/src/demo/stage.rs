@@ -211,6 +211,8 @@ impl Stage {
     fn start_daemon(&mut self, log: &Path) -> Result<()> {
         fs::create_dir_all(log.parent().context("the log lies in a directory")?)?;
         drop(fs::remove_file(&self.events_file));
+        // Or the journal would miss the records of the demo before.
+        drop(fs::remove_file(self.events_file.with_extension("ndjson.head")));
         let file = File::create(log)?;
         let mut command = self.chaperone(&["daemon"]);
         if let Some(cgroup) = &self.cgroup {

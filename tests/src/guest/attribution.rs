@@ -10,11 +10,13 @@ use crate::{
     harness::{Daemon, Start},
 };
 
-pub const CASES: &[Case<Shared>] = &[
+pub const CASES: &[Case<Shared>] = &[case("random trees are followed to their last process", trees)];
+
+/// What the process family's own cases see of the kernel's part, at a larger scale.
+pub const FURTHER: &[Case<Shared>] = &[
     case("processes that are older than the daemon keep their origin", older_ones),
     case("who enters an agent's container is not the agent", container),
     case("a process id that is used again brings nothing along", reused),
-    case("random trees are followed to their last process", trees),
 ];
 
 fn older_ones(shared: &mut Shared) -> Result<Outcome> {

@@ -10,13 +10,14 @@ use serde_json::Value;
 
 use crate::{
     case::{Case, Outcome, case},
-    guest::Shared,
+    guest::{Shared, promoted::rewrite},
     harness::{Daemon, Start, program, script},
 };
 
 pub const CASES: &[Case<Shared>] = &[
     case("a_call_to_an_endpoint_that_the_role_has_never_called_is_found", found),
     case("what_is_forgotten_is_found_again_and_what_is_imported_is_usual", forgotten),
+    case("a_role_that_is_renamed_or_deleted_while_it_learns_loses_nothing", renamed),
     case("a_killed_daemon_has_learned_what_its_event_file_says_and_nothing_twice", killed),
 ];
 
@@ -63,7 +64,9 @@ fn found(shared: &mut Shared) -> Result<Outcome> {
         run(&bot, &[USUAL])?;
     }
     daemon.settle()?;
-    ensure!(!daemon.seen.iter().any(|e| e["kind"] == "finding"), "found before anything was usual");
+    // A size of the second run may be found: its connect is usual by then.
+    let early = of_kind(&daemon, 0, "new_endpoint").next();
+    ensure!(early.is_none(), "found before anything was usual: {early:?}");
     let from = daemon.seen.len();
     run(&bot, &[USUAL])?;
     daemon.settle()?;
@@ -132,6 +135,66 @@ fn forgotten(shared: &mut Shared) -> Result<Outcome> {
     daemon.restart(&[])?;
     let shown = json(&daemon, &["baseline", "show", "-o", "json"])?;
     ensure!(shown == Value::Array(Vec::new()), "{shown}");
+    Ok(Outcome::Held)
+}
+
+/// Acts that the baseline of a role has of a behaviour; none where there is no such role.
+fn acts(daemon: &Daemon, role: &str, behaviour: &str) -> Result<u64> {
+    let all = json(daemon, &["baseline", "show", "-o", "json"])?;
+    if !all.as_array().is_some_and(|all| all.iter().any(|one| one["role"] == role)) {
+        return Ok(0);
+    }
+    let shown = json(daemon, &["baseline", "show", "--role", role, "-o", "json"])?;
+    let found = shown["behaviours"].as_array().context("behaviours")?.iter();
+    let of = found.filter(|one| one["behaviour"].as_str().is_some_and(|text| text.ends_with(behaviour)));
+    Ok(of.filter_map(|one| one["breadth"]["count"].as_u64()).sum())
+}
+
+fn renamed(shared: &mut Shared) -> Result<Outcome> {
+    let path = "/run/chaperone-renamed";
+    let (bot, mut daemon) = bot(path, &shared.mode, ALERT)?;
+    const CALL: &str = "-> 127.0.0.9:9/tcp";
+    let stored = |daemon: &mut Daemon| -> Result<()> {
+        daemon.settle()?;
+        // Forgetting what nobody did has the store written.
+        json(daemon, &["baseline", "forget", "--role", "bot", "--host", "nobody", "-o", "json"]).map(drop)
+    };
+    // One that goes on running while its role gets another name.
+    let script = "(exec 3<>/dev/tcp/127.0.0.9/9) 2>/dev/null; read x < /run/renamed.fifo; (exec 3<>/dev/tcp/127.0.0.9/9) 2>/dev/null; true";
+    let fifo = Path::new("/run/renamed.fifo");
+    drop(std::fs::remove_file(fifo));
+    nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU)?;
+    let from = daemon.seen.len();
+    let mut running =
+        Command::new(&bot).args(["do", "bash", "-c", script]).spawn().context("start the agent")?;
+    daemon.wait(from, "its call", |e| e["network"]["address"] == "127.0.0.9")?;
+    run(&bot, &[USUAL])?;
+    stored(&mut daemon)?;
+    ensure!(acts(&daemon, "bot", CALL)? == 2, "bot: {}", acts(&daemon, "bot", CALL)?);
+    // The agent goes over to another role; the one that runs keeps the one that it began with.
+    let role = |name: &str| {
+        format!("---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: {name} }}\nspec: {ALERT}\n")
+    };
+    let renamed = documents(path, ALERT).replace("role: bot", "role: other") + &role("other");
+    rewrite(&mut daemon, &renamed)?;
+    run(&bot, &[USUAL])?;
+    std::fs::write(fifo, "\n")?;
+    running.wait()?;
+    stored(&mut daemon)?;
+    let (before, after) = (acts(&daemon, "bot", CALL)?, acts(&daemon, "other", CALL)?);
+    ensure!((before, after) == (3, 1), "{before} and {after} acts");
+    // Deleted, and the agent with it: it is nobody's, and what was learned stays until it is forgotten.
+    let lone = "apiVersion: chaperone/v1\nkind: Role\nmetadata: { name: lone }\nspec: { mode: alert, network: { default: allow } }\n";
+    rewrite(&mut daemon, lone)?;
+    run(&bot, &[USUAL])?;
+    stored(&mut daemon)?;
+    ensure!(
+        (acts(&daemon, "bot", CALL)?, acts(&daemon, "other", CALL)?) == (before, after),
+        "nobody's call was learned"
+    );
+    json(&daemon, &["baseline", "forget", "--role", "other", "--all", "-o", "json"])?;
+    ensure!((acts(&daemon, "bot", CALL)?, acts(&daemon, "other", CALL)?) == (before, 0), "not forgotten");
+    drop(std::fs::remove_file(fifo));
     Ok(Outcome::Held)
 }
 

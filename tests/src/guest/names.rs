@@ -25,20 +25,24 @@ use crate::{
 pub const CASES: &[Case<Shared>] = &[
     case("names_that_the_role_names_are_reached_at_the_first_packet", reached),
     case("names_wildcards_chains_ports_and_denied_prefixes_hold", held),
-    case("names_of_liars_are_not_believed_and_each_is_counted", lies),
-    case("names_are_asked_for_as_the_role_says", asked::as_the_role_says),
     case("names_of_answers_over_tcp_are_believed", asked::over_tcp),
-    case("names_of_a_containers_resolver_hold_where_the_settings_name_it", elsewhere::held),
-    case("names_of_the_hosts_file_hold_as_it_stands", asked::by_file),
     case("names_expire_and_outlive_the_daemon", expire),
     case("names_are_learnt_only_while_a_role_names_a_host", needed::attached),
     case("names_spoken_otherwise_than_allowed_are_refused", spoken::fronting),
     case("names_spoken_are_read_however_they_are_cut", spoken::forms),
     case("names_spoken_are_judged_by_mode_and_by_what_the_role_says", spoken::told),
     case("names_spoken_to_port_53_are_compared", spoken::to_port_53),
-    case("names_spoken_by_other_peoples_clients_are_compared", spoken::clients),
     case("names_spoken_by_every_way_of_sending_are_compared", spoken::every),
     case("names_spoken_on_a_socket_that_is_passed_are_compared", spoken::passed),
+];
+
+/// What user space makes of answers and files, and what other people's programs make of all of it.
+pub const FURTHER: &[Case<Shared>] = &[
+    case("names_of_liars_are_not_believed_and_each_is_counted", lies),
+    case("names_are_asked_for_as_the_role_says", asked::as_the_role_says),
+    case("names_of_a_containers_resolver_hold_where_the_settings_name_it", elsewhere::held),
+    case("names_of_the_hosts_file_hold_as_it_stands", asked::by_file),
+    case("names_spoken_by_other_peoples_clients_are_compared", spoken::clients),
     case("names_are_learnt_only_while_needed_also_unpinned", needed::unpinned),
     case("names_by_real_resolvers_and_clients_hold_at_the_first_packet", real::clients),
 ];

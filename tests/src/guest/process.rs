@@ -20,14 +20,12 @@ use crate::{
     harness::{self, Daemon, Start},
 };
 
-/// All cases of the family.
+pub use known::CASES as KNOWN;
+
+/// All cases of the family but those of [`KNOWN`], where user space does the recognising.
 #[must_use]
 pub fn cases() -> Vec<Case<Shared>> {
-    [recognised::CASES, known::CASES, births::CASES, told::CASES]
-        .into_iter()
-        .flatten()
-        .map(|c| Case { ..*c })
-        .collect()
+    [recognised::CASES, births::CASES, told::CASES].into_iter().flatten().map(|c| Case { ..*c }).collect()
 }
 
 /// A place for programs, on a file system with a name.

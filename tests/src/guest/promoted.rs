@@ -26,8 +26,13 @@ fn role(mode: &str, default: &str) -> String {
 
 /// Has the daemon read the documents of [`bot`] with another role.
 pub fn change(daemon: &mut Daemon, path: &str, spec: &str) -> Result<()> {
+    rewrite(daemon, &super::baselines::documents(path, spec))
+}
+
+/// Writes other documents, and waits until they are in force.
+pub fn rewrite(daemon: &mut Daemon, documents: &str) -> Result<()> {
     let from = daemon.seen.len();
-    daemon.rewrite(&super::baselines::documents(path, spec))?;
+    daemon.rewrite(documents)?;
     daemon.wait(from, "the change", |e| e["kind"] == "policy_changed" && e["policy"]["trigger"] == "file")?;
     Ok(())
 }

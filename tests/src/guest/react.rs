@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::baselines::{bot, run};
+use super::{
+    baselines::{bot, run},
+    promoted::rewrite,
+};
 use crate::{
     case::{Case, Outcome, case},
     guest::Shared,
@@ -21,7 +24,13 @@ use crate::{
 pub const CASES: &[Case<Shared>] = &[
     case("a_finding_stops_the_whole_tree_and_nothing_beside_it", stop),
     case("a_finding_ends_the_whole_tree_and_what_is_usual_does_not", kill),
+];
+
+/// The same programs of the kernel, in other shapes of trees.
+pub const FURTHER: &[Case<Shared>] = &[
     case("what_resists_is_stopped_too", resists),
+    case("one_that_continues_the_rest_is_stopped_with_it", continues),
+    case("what_began_below_is_stopped_too_and_what_is_above_is_not", below),
     case("without_enforcing_nothing_is_done_about_a_finding", alert),
 ];
 
@@ -293,6 +302,128 @@ ctypes.CDLL(None).syscall(60, 0)
     let done = done?;
     ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
     ensure!(!before.is_empty() && before == after, "it went on: {before} to {after}");
+    Ok(Outcome::Held)
+}
+
+/// An agent that calls where its fifo says, while a child of it has it go on whenever it is stopped.
+fn continues(shared: &mut Shared) -> Result<Outcome> {
+    let path = "/run/chaperone-react-continue";
+    let (bot, mut daemon) = taught(path, shared, &role("alert", "{ stop: high }"))?;
+    let fifo = Path::new("/run/continue.fifo");
+    drop(fs::remove_file(fifo));
+    nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU)?;
+    let script = "P=$$; ( while true; do kill -CONT $P; done ) & \
+        while true; do read to < /run/continue.fifo; (exec 3<>/dev/tcp/$to) 2>/dev/null; done";
+    let start = || Command::new(&bot).args(["do", "bash", "-c", script]).stdin(Stdio::null()).spawn();
+    for _ in 0..2 {
+        let mut usual = start().context("start the agent")?;
+        fs::write(fifo, format!("{USUAL}\n"))?;
+        daemon.settle()?;
+        end_tree(&daemon)?;
+        usual.wait()?;
+    }
+    super::promoted::change(&mut daemon, path, &role("enforce", "{ stop: high }"))?;
+    let mut root = start().context("start the agent")?;
+    daemon.settle()?;
+    let from = daemon.seen.len();
+    fs::write(fifo, "127.0.78.2/9\n")?;
+    let done = daemon.wait(from, "the stop", |e| e["kind"] == "reaction");
+    thread::sleep(Duration::from_millis(300));
+    let standing: Vec<Option<char>> = tree(&daemon)?.into_iter().map(state).collect();
+    end_tree(&daemon)?;
+    root.wait()?;
+    drop(fs::remove_file(fifo));
+    let done = done?;
+    ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
+    ensure!(standing.len() >= 2 && standing.iter().all(|state| *state == Some('T')), "{standing:?}");
+    Ok(Outcome::Held)
+}
+
+/// Processes of all instances that run.
+fn tree(daemon: &Daemon) -> Result<Vec<u32>> {
+    let all = daemon.processes()?;
+    let of_agents = all.iter().filter(|p| p["origin"] == "agent");
+    Ok(of_agents.filter_map(|p| u32::try_from(p["pid"].as_u64()?).ok()).collect())
+}
+
+fn end_tree(daemon: &Daemon) -> Result<()> {
+    for pid in tree(daemon)? {
+        let pid = nix::unistd::Pid::from_raw(pid as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    Ok(())
+}
+
+/// An agent starts another, which has an instance of its own below it.
+fn below(shared: &mut Shared) -> Result<Outcome> {
+    let (path, sub) = ("/run/chaperone-react-above", "/run/chaperone-react-below");
+    let documents = |mode: &str| {
+        let spec = role(mode, "{ stop: high }");
+        let agent =
+            |path: &str, name: &str| super::baselines::documents(path, &spec).replace("name: bot", name);
+        let sub = agent(sub, "name: sub").replace("role: bot", "role: sub");
+        format!("{}---\n{sub}", agent(path, "name: bot"))
+    };
+    let (bot, mut daemon) = bot(path, &shared.mode, &role("alert", "{ stop: high }"))?;
+    daemon.rewrite(&documents("alert"))?;
+    daemon
+        .wait(0, "the second agent", |e| e["kind"] == "policy_changed" && e["policy"]["trigger"] == "file")?;
+    let fifo = |name: &str| Path::new("/run").join(format!("react-{name}.fifo"));
+    let act = "while true; do read to < $FIFO; (exec 3<>/dev/tcp/$to) 2>/dev/null; done";
+    let text = format!("#!/bin/bash\nFIFO=/run/react-sub.fifo\n{act}\n");
+    crate::harness::script(Path::new(sub), &text)?;
+    for name in ["bot", "sub"] {
+        drop(fs::remove_file(fifo(name)));
+        nix::unistd::mkfifo(&fifo(name), nix::sys::stat::Mode::S_IRWXU)?;
+    }
+    let script = format!("FIFO=/run/react-bot.fifo; {sub} & {act}");
+    let start = |daemon: &mut Daemon| -> Result<Child> {
+        let from = daemon.seen.len();
+        let root = Command::new(&bot).args(["do", "bash", "-c", &script]).stdin(Stdio::null()).spawn()?;
+        daemon.wait(from, "the one below", |e| e["agent"] == "sub" && e["kind"] == "process_exec")?;
+        Ok(root)
+    };
+    let tell = |name: &str, to: &str| fs::write(fifo(name), format!("{to}\n")).context("tell where to call");
+    for _ in 0..2 {
+        let mut usual = start(&mut daemon)?;
+        tell("bot", USUAL)?;
+        tell("sub", USUAL)?;
+        daemon.settle()?;
+        end_tree(&daemon)?;
+        usual.wait()?;
+    }
+    rewrite(&mut daemon, &documents("enforce"))?;
+    let standing = |daemon: &Daemon| -> Result<Vec<(String, Option<char>)>> {
+        let all = daemon.processes()?;
+        let agents = all.iter().filter(|p| p["origin"] == "agent");
+        Ok(agents
+            .map(|p| (p["agent"].as_str().unwrap_or_default().to_owned(), p["pid"].as_u64().unwrap_or(0)))
+            .map(|(agent, pid)| (agent, state(pid as u32)))
+            .collect())
+    };
+    let mut outcome = Vec::new();
+    for acts in ["sub", "bot"] {
+        let mut root = start(&mut daemon)?;
+        daemon.settle()?;
+        let from = daemon.seen.len();
+        tell(acts, "127.0.78.3/9")?;
+        let done = daemon.wait(from, "the stop", |e| e["kind"] == "reaction");
+        outcome.push((acts, standing(&daemon)?));
+        end_tree(&daemon)?;
+        root.wait()?;
+        ensure!(done?["agent"] == *acts, "the stop is another's");
+    }
+    for name in ["bot", "sub"] {
+        drop(fs::remove_file(fifo(name)));
+    }
+    for (acts, all) in outcome {
+        for agent in ["bot", "sub"] {
+            let of: Vec<_> = all.iter().filter(|(name, _)| name == agent).map(|(_, state)| *state).collect();
+            let stopped = acts == "bot" || agent == "sub";
+            let right = !of.is_empty() && of.iter().all(|state| (*state == Some('T')) == stopped);
+            ensure!(right, "{acts} acted, of {agent}: {of:?}");
+        }
+    }
     Ok(Outcome::Held)
 }
 

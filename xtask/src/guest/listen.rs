@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::Failed;
 use super::marks::{Marks, Piece};
 use super::qemu::Machine;
+use super::{Cut, Failed};
 
 /// Chunks that may wait for the reader before the guest has to.
 const WAITING_CHUNKS_MAX: usize = 64;
 /// How often a silent guest is looked after.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -38,6 +38,8 @@ pub const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 pub struct Heard {
     pub status: i32,
     pub boot: Duration,
+    /// It was not heard to its end: the power is to be cut.
+    pub cut: bool,
 }
 
 /// Sockets that the machine connects its output ports to.
@@ -63,6 +65,7 @@ impl Listener {
         machine: &mut Machine,
         word: &str,
         timeout: Option<Duration>,
+        cut: Option<Cut>,
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Heard> {
         let start = Instant::now();
@@ -77,19 +80,50 @@ impl Listener {
         let mut marks = STREAMS.map(|_| Marks::new(word));
         let mut ends = STREAMS.map(|_| None);
         let mut boot = None;
+        let mut cut =
+            cut.map(|cut| Due { cut, at: cut.word.is_none().then(|| start + cut.after), line: Vec::new() });
         while ends.iter().any(Option::is_none) {
+            if cut.as_ref().and_then(|cut| cut.at).is_some_and(|at| Instant::now() >= at) {
+                return Ok(Heard { status: 0, boot: boot.unwrap_or_else(|| start.elapsed()), cut: true });
+            }
             let Some((stream, bytes)) = next(&receiver, start, timeout, machine, boot.is_some())? else {
                 continue;
             };
             for piece in marks[stream as usize].feed(&bytes) {
                 match piece {
-                    Piece::Data(data) => sink(stream, &data),
+                    Piece::Data(data) => {
+                        cut.iter_mut().for_each(|cut| cut.hear(&data));
+                        sink(stream, &data);
+                    }
                     Piece::Mark(told) if told == "start" => boot = Some(start.elapsed()),
                     Piece::Mark(told) => ends[stream as usize] = Some(told.parse().unwrap_or(1)),
                 }
             }
         }
-        Ok(Heard { status: ends[0].unwrap_or(1), boot: boot.unwrap_or_else(|| start.elapsed()) })
+        Ok(Heard { status: ends[0].unwrap_or(1), boot: boot.unwrap_or_else(|| start.elapsed()), cut: false })
+    }
+}
+
+/// A power cut that waits for its word, and then for its time.
+struct Due {
+    cut: Cut,
+    at: Option<Instant>,
+    line: Vec<u8>,
+}
+
+impl Due {
+    fn hear(&mut self, data: &[u8]) {
+        for byte in data {
+            if *byte != b'\n' {
+                self.line.push(*byte);
+                continue;
+            }
+            let said = self.cut.word.is_some_and(|word| self.line.starts_with(word.as_bytes()));
+            if said && self.at.is_none() {
+                self.at = Some(Instant::now() + self.cut.after);
+            }
+            self.line.clear();
+        }
     }
 }
 
@@ -105,10 +139,10 @@ fn accept(
             return Ok(connection);
         }
         if let Some(status) = machine.ended()? {
-            return Err(machine.failed(false, &format!("qemu did not start ({status})")).into());
+            return Err(machine.failed(false, false, &format!("qemu did not start ({status})")).into());
         }
         if timeout.is_some_and(|timeout| start.elapsed() > timeout) {
-            return Err(machine.failed(true, "qemu did not start in time").into());
+            return Err(machine.failed(true, false, "qemu did not start in time").into());
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -133,7 +167,7 @@ fn next(
 ) -> Result<Option<(Stream, Vec<u8>)>, Failed> {
     if let Some(timeout) = timeout.filter(|timeout| start.elapsed() > *timeout) {
         let what = if booted { "the script did not end" } else { "the guest did not get to the script" };
-        return Err(machine.failed(true, &format!("{what} within {} s", timeout.as_secs())));
+        return Err(machine.failed(true, booted, &format!("{what} within {} s", timeout.as_secs())));
     }
     match receiver.recv_timeout(LOOK_INTERVAL) {
         Ok(chunk) => Ok(Some(chunk)),
@@ -141,7 +175,7 @@ fn next(
         Err(RecvTimeoutError::Disconnected) => {
             let what =
                 if booted { "the guest ended before the script did" } else { "the guest did not boot" };
-            Err(machine.failed(false, what))
+            Err(machine.failed(false, booted, what))
         }
     }
 }

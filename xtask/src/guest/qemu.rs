@@ -46,6 +46,9 @@ pub fn start(
     if let Some(agents) = agents {
         disk(&mut qemu, agents, "readonly=on");
     }
+    if let Some(lasting) = &guest.disk {
+        disk(&mut qemu, lasting, "cache=writeback");
+    }
     qemu.args(["-device", "virtio-serial-pci"]);
     for (index, stream) in STREAMS.into_iter().enumerate() {
         let name = stream.socket();
@@ -97,7 +100,7 @@ impl Machine {
     }
 
     /// An error with the last words of the guest's kernel and of qemu.
-    pub fn failed(&mut self, timed_out: bool, what: &str) -> Failed {
+    pub fn failed(&mut self, timed_out: bool, begun: bool, what: &str) -> Failed {
         let last = |path: &Path| {
             let bytes = fs::read(path).unwrap_or_default();
             step::tail(String::from_utf8_lossy(&bytes).replace('\r', "").trim())
@@ -108,7 +111,7 @@ impl Machine {
         } else {
             format!("{what}; the last of its console:\n{console}{complaints}")
         };
-        Failed { timed_out, message }
+        Failed { timed_out, begun, message }
     }
 }
 

@@ -2,15 +2,14 @@
 
 mod package;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::cache::{self, Cache};
-use crate::setup::packages::{E2FSPROGS, KMOD, XZ, require, update};
-use crate::step::{note, output, run, step};
+use crate::setup::packages::{E2FSPROGS, KMOD, XZ, download as download_package, require};
+use crate::step::{note, output, step};
 
 /// One supported kernel line, and the build of it that the project is tested with.
 struct Line {
@@ -41,6 +40,7 @@ const TABLE: [Line; 2] = [
 
 /// Names of the kernel lines, oldest first.
 pub const LINES: [&str; TABLE.len()] = [TABLE[0].name, TABLE[1].name];
+pub const NEWEST: &str = LINES[LINES.len() - 1];
 
 /// What an entry in the cache holds; another number makes new entries.
 const LAYOUT: &str = "2";
@@ -90,7 +90,7 @@ fn open(entry: &Path) -> Result<Kernel> {
 /// Downloads the pinned package and checks it, or the newest one, which apt checks against the archive's signature.
 fn download(line: &Line, into: &Path) -> Result<(String, PathBuf)> {
     let pinned = format!("linux-image-{}={}", line.release, line.version);
-    if apt_download(&pinned, into).is_ok() {
+    if download_package(&pinned, into).is_ok() {
         let package = only_file(into)?;
         let found = cache::sha256(&package)?;
         if found != line.sha256 {
@@ -103,26 +103,8 @@ fn download(line: &Line, into: &Path) -> Result<(String, PathBuf)> {
     }
     let newest = newest(line)?;
     note(&format!("{pinned} is no longer offered: taking {newest}"));
-    apt_download(&newest, into)?;
+    download_package(&newest, into)?;
     Ok((newest.trim_start_matches("linux-image-").to_owned(), only_file(into)?))
-}
-
-fn apt_download(package: &str, into: &Path) -> Result<()> {
-    let download = || run(Command::new("apt-get").args(["download", package]).current_dir(into));
-    match download() {
-        Err(_) if nix::unistd::geteuid().is_root() && !lists_are_fresh() => {
-            update().and_then(|()| download())
-        }
-        done => done.context("is this a Debian 12, or newer, with its security archive enabled?"),
-    }
-}
-
-/// Whether apt's lists were fetched within the last day.
-fn lists_are_fresh() -> bool {
-    let age = fs::metadata("/var/lib/apt/lists")
-        .and_then(|lists| lists.modified())
-        .map(|at| at.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age.as_secs() < 86_400)
 }
 
 fn newest(line: &Line) -> Result<String> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::Bench;
+use super::{Bench, promtool};
 use crate::guest::{AGENTS_MEMORY_MB, Guest, Script};
-use crate::product;
-use crate::setup::toolchain;
+use crate::setup::{peers, prometheus, toolchain};
+use crate::{power, product};
 
 /// A guest's whole share of the tests, under emulation on a busy machine.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(2400);
@@ -22,6 +22,8 @@ pub struct Step {
 
 pub enum Work {
     Cargo(&'static [&'static str]),
+    /// cargo, with the other ends of sinks at hand.
+    Tests(&'static [&'static str]),
     /// cargo of the nightly toolchain, for the kernel programs.
     Nightly(&'static [&'static str]),
     Guest {
@@ -30,12 +32,16 @@ pub enum Work {
         systemd: bool,
         lifetime: bool,
     },
+    /// Alerts and dashboards.
+    Promtool,
     /// Real agents, in a guest with BPF LSM.
     Agents,
+    /// A guest whose power is cut so often.
+    Power(u32),
     Host,
 }
 
-pub const TABLE: [Step; 15] = [
+pub const TABLE: [Step; 17] = [
     Step { name: "fmt", quick: true, work: Work::Cargo(&["fmt", "--all", "--check", "--", "--color=never"]) },
     Step {
         name: "clippy",
@@ -64,8 +70,9 @@ pub const TABLE: [Step; 15] = [
     Step {
         name: "unit tests",
         quick: true,
-        work: Work::Cargo(&["test", "--workspace", "--exclude=agent-ebpf"]),
+        work: Work::Tests(&["test", "--workspace", "--exclude=agent-ebpf"]),
     },
+    Step { name: "promtool", quick: true, work: Work::Promtool },
     Step {
         name: "guest 6.12 lsm",
         quick: true,
@@ -111,6 +118,7 @@ pub const TABLE: [Step; 15] = [
         quick: false,
         work: Work::Guest { kernel: "6.1", lsm: false, systemd: false, lifetime: true },
     },
+    Step { name: "power cuts", quick: true, work: Work::Power(3) },
     Step { name: "real agents", quick: false, work: Work::Agents },
     Step { name: "host", quick: true, work: Work::Host },
 ];
@@ -124,6 +132,10 @@ pub struct Outcome {
 pub fn perform(step: &Step, bench: &Bench) -> Result<Outcome> {
     match step.work {
         Work::Cargo(arguments) => command(cargo(bench)?.args(arguments)),
+        Work::Tests(arguments) => {
+            let peers = peers::ensure(&bench.cache)?;
+            command(cargo(bench)?.args(arguments).env("CHAPERONE_PEERS", peers))
+        }
         Work::Nightly(arguments) => {
             let mut cargo = Command::new("rustup");
             cargo.args(["run", "nightly", "cargo"]).args(arguments).current_dir(product::root());
@@ -136,6 +148,7 @@ pub fn perform(step: &Step, bench: &Bench) -> Result<Outcome> {
                     .env("PATH", toolchain::path(&bench.cache)?),
             )
         }
+        Work::Promtool => promtool::perform(&bench.cache),
         Work::Guest { kernel, lsm, systemd, lifetime } => {
             let mode = if lsm { "lsm" } else { "cgroup" };
             let part = match (systemd, lifetime) {
@@ -144,9 +157,32 @@ pub fn perform(step: &Step, bench: &Bench) -> Result<Outcome> {
                 (_, false) => "",
             };
             let script = format!("exec chaperone-tests guest --mode {mode}{part}");
-            let guest =
-                Guest { kernel: kernel.into(), lsm, systemd, one_thread: lifetime, ..Guest::default() };
+            // Only the guest that is not in a hurry gets a Prometheus: it is large.
+            let files = match systemd {
+                true => vec![(
+                    prometheus::ensure(&bench.cache)?.join("prometheus"),
+                    "/usr/local/bin/prometheus".to_owned(),
+                )],
+                false => Vec::new(),
+            };
+            let guest = Guest {
+                kernel: kernel.into(),
+                lsm,
+                systemd,
+                files,
+                one_thread: lifetime,
+                ..Guest::default()
+            };
             run(guest, &script, bench)
+        }
+        Work::Power(cuts) => {
+            let (host, product) = (bench.host.as_ref(), bench.product.as_ref());
+            let (passed, text) = power::few(
+                cuts,
+                host.context("guests need their image")?,
+                product.context("guests need the product")?,
+            )?;
+            Ok(Outcome { passed, text })
         }
         Work::Agents => run(
             Guest { agents: true, memory_mb: AGENTS_MEMORY_MB, ..Guest::default() },
@@ -167,7 +203,7 @@ fn cargo(bench: &Bench) -> Result<Command> {
     Ok(cargo)
 }
 
-fn command(command: &mut Command) -> Result<Outcome> {
+pub(super) fn command(command: &mut Command) -> Result<Outcome> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {command:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -186,8 +222,13 @@ fn run(guest: Guest, script: &str, bench: &Bench) -> Result<Outcome> {
         Ok(output) => Ok(Outcome { passed: output.status == 0, text }),
         // What it did until then is worth as much as why it stopped.
         Err(error) => {
-            text += &format!("\nFAILED the guest: {error:#}\n");
+            text += &format!("\nFAILED the guest: {}\n", one_line(&error));
             Ok(Outcome { passed: false, text })
         }
     }
+}
+
+/// As cases tell their failures, so that the whole of it is shown.
+fn one_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").trim().replace('\n', " | ")
 }

@@ -32,7 +32,8 @@ pub enum Port {
     /// The protocol has none.
     None,
     Number(u32),
-    /// One that the kernel gave a server of this host which did not choose: of loopback addresses, above 32767.
+    /// One that the kernel gave a server of this host which did not choose: above 32767, and where it is reached of
+    /// loopback addresses alone.
     Ephemeral,
 }
 
@@ -48,6 +49,13 @@ impl Endpoint {
         let name = name.filter(|name| !name.is_empty()).map(plain);
         let host = name.map_or(Host::Net(address, bits(address)), Host::Name);
         Self { protocol, port, host }
+    }
+
+    /// An endpoint of this host that is offered to others; port 0 is one that the kernel chooses.
+    #[must_use]
+    pub fn offered(address: IpAddr, port: u32, protocol: Name) -> Self {
+        let port = if port == 0 || port >= EPHEMERAL_MIN { Port::Ephemeral } else { Port::Number(port) };
+        Self { protocol, port, host: Host::Net(address, bits(address)) }
     }
 
     /// The same port of other hosts.

@@ -18,6 +18,8 @@ fn texts() -> Vec<&'static str> {
         "unix /usr/bin/node -> /run/docker.sock",
         "unix /usr/bin/node -> %_",
         "socket /usr/bin/ping -> raw%20icmp",
+        "listen /usr/bin/node -> 0.0.0.0:8080/tcp",
+        "listen /usr/bin/node -> [::1]:ephemeral/udp",
         "user 1000",
         "depth 8",
         "fan_out 16",

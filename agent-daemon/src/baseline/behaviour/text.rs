@@ -16,7 +16,7 @@ impl Display for Behaviour {
         write!(f, "{} ", self.sort().word())?;
         match self {
             Self::Exec { by, child } => write!(f, "{by} -> {child}"),
-            Self::Connect { by, to } => write!(f, "{by} -> {to}"),
+            Self::Connect { by, to } | Self::Listen { by, on: to } => write!(f, "{by} -> {to}"),
             Self::Name { by, name: what } | Self::Unix { by, path: what } | Self::Socket { by, what } => {
                 write!(f, "{by} -> {}", Escaped(what))
             }
@@ -57,6 +57,10 @@ fn parse(text: &str) -> Option<Behaviour> {
         Sort::Connect => {
             let (by, what) = pair()?;
             Behaviour::Connect { by, to: what.parse().ok()? }
+        }
+        Sort::Listen => {
+            let (by, what) = pair()?;
+            Behaviour::Listen { by, on: what.parse().ok()? }
         }
         Sort::Name => pair().and_then(|(by, name)| Some(Behaviour::Name { by, name: unescape(name)? }))?,
         Sort::Unix => pair().and_then(|(by, path)| Some(Behaviour::Unix { by, path: unescape(path)? }))?,

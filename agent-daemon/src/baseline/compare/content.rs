@@ -1,4 +1,4 @@
-//! The same executable with content that it was never seen to have.
+//! The same executable or script with content that it was never seen to have.
 
 use super::{Finding, Nearness, Rules, What, seen_by};
 use crate::baseline::{
@@ -21,7 +21,12 @@ pub fn other_content(
         return None;
     }
     // Of a program that is new itself, the content is no news.
-    let runs_it = |behaviour: &Behaviour| matches!(behaviour, Behaviour::Exec { child: Program::File { exe: there, .. }, .. } if *there == exe);
+    let runs_it = |behaviour: &Behaviour| match behaviour {
+        Behaviour::Exec { child: Program::File { exe: there, script }, .. } => {
+            script.as_ref().unwrap_or(there) == &exe || *there == exe
+        }
+        _ => false,
+    };
     let usual = model.behaviours().filter(|(_, evidence)| model.is_usual(evidence, &rules.support));
     let behaviour = usual.map(|(behaviour, _)| behaviour).find(|behaviour| runs_it(behaviour))?;
     let latest = known.iter().max_by_key(|(content, evidence)| (evidence.last, content))?;

@@ -49,6 +49,7 @@ fn by(by: &Program, new: &Behaviour) -> Behaviour {
         Behaviour::Name { name, .. } => Behaviour::Name { by, name },
         Behaviour::Unix { path, .. } => Behaviour::Unix { by, path },
         Behaviour::Socket { what, .. } => Behaviour::Socket { by, what },
+        Behaviour::Listen { on, .. } => Behaviour::Listen { by, on },
         whole => whole,
     }
 }
@@ -56,7 +57,8 @@ fn by(by: &Program, new: &Behaviour) -> Behaviour {
 fn near(new: &Behaviour, there: &Behaviour) -> Option<Nearness> {
     let same_program = new.by() == there.by();
     match (new, there) {
-        (Behaviour::Connect { to: new, .. }, Behaviour::Connect { to: there, .. }) => match same_program {
+        (Behaviour::Connect { to: new, .. }, Behaviour::Connect { to: there, .. })
+        | (Behaviour::Listen { on: new, .. }, Behaviour::Listen { on: there, .. }) => match same_program {
             true => endpoint(new, there),
             false => (new == there).then_some(Nearness::OtherProgram),
         },

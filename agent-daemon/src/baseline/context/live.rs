@@ -1,12 +1,15 @@
 //! One running instance: its program images, how deep and broad they go, and what it did in this minute.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt::Write,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     baseline::{
-        behaviour::{Behaviour, Program},
+        behaviour::{Behaviour, Endpoint, Program},
         observation::Observation,
     },
     event::word::{ExecId, Time},
@@ -27,6 +30,9 @@ pub struct Live {
     fan_out: u32,
     execs_per_minute: u32,
     endpoints_per_minute: u32,
+    /// It is among those that changed since the store was last written.
+    #[serde(skip)]
+    pub changed: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,7 +86,7 @@ impl Live {
     }
 
     /// An endpoint of this minute.
-    pub fn endpoint(&mut self, time: Time, endpoint: &str, found: &mut Vec<Behaviour>) {
+    pub fn endpoint(&mut self, time: Time, endpoint: &Endpoint, found: &mut Vec<Behaviour>) {
         self.at(time);
         if self.endpoints.len() < ENDPOINTS_MAX && self.endpoints.insert(fnv(endpoint)) {
             let count = self.endpoints.len() as u32;
@@ -127,10 +133,20 @@ fn floor(count: u32) -> u32 {
     count.checked_ilog2().map_or(0, |log| 1 << log)
 }
 
-/// 64-bit FNV-1a: the same in every build, for it is stored.
-fn fnv(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+/// 64-bit FNV-1a of its text: the same in every build, for it is stored. The text itself is never put together.
+fn fnv(endpoint: &Endpoint) -> u64 {
+    struct Hash(u64);
+    impl Write for Hash {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            for byte in text.bytes() {
+                self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+            Ok(())
+        }
+    }
+    let mut hash = Hash(0xcbf2_9ce4_8422_2325);
+    let _ = write!(hash, "{endpoint}");
+    hash.0
 }
 
 mod text {

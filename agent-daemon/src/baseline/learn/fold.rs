@@ -31,6 +31,10 @@ pub fn first_of_group(like: &Behaviour) -> Behaviour {
             let host = Host::Name("".into());
             Behaviour::Connect { by, to: Endpoint { protocol: "".into(), port: Port::None, host } }
         }
+        Behaviour::Listen { by, .. } => {
+            let host = Host::Name("".into());
+            Behaviour::Listen { by, on: Endpoint { protocol: "".into(), port: Port::None, host } }
+        }
         Behaviour::Name { by, .. } => Behaviour::Name { by, name: "".into() },
         Behaviour::Unix { by, .. } => Behaviour::Unix { by, path: "".into() },
         Behaviour::Socket { by, .. } => Behaviour::Socket { by, what: "".into() },

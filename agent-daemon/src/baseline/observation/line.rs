@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use agent_common::verdict::Verdict;
 use serde::Deserialize;
 
-use super::{Act, Observation, ask, identified, network, refused, whole};
+use super::{Act, Observation, ask, identified, listen, network, refused, whole};
 use crate::event::{
     Kind, Name, Truncated,
     net::Network,
@@ -111,6 +111,7 @@ impl Line<'_> {
             Kind::NetConnect | Kind::NetSend | Kind::NetCreate | Kind::NetOption | Kind::NetOther => {
                 self.network.as_ref().map_or(Act::Other, network)
             }
+            Kind::NetListen => self.network.as_ref().map_or(Act::Other, listen),
             Kind::UnixConnect | Kind::UnixSend => self
                 .unix
                 .map_or(Act::Other, |unix| Act::Unix(whole(cut, "unix.path", &Name::from(&*unix.path)))),

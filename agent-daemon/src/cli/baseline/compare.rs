@@ -54,9 +54,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (mut acts, mut found) = (0_u64, 0_u64);
     let mut out = BufWriter::new(std::io::stdout().lock());
     for path in &args.from {
-        let Some((file, _)) = super::open(path)? else { continue };
-        let mut progress = Progress::new(format!("compare {}", path.display()), file.metadata()?.len());
-        let mut replay = super::replay(file, path, 0, 0);
+        let Some((bytes, _)) = super::open(path)? else { continue };
+        let mut progress = Progress::new(format!("compare {}", path.display()), bytes);
+        let mut replay = super::replay(path, 0, 0)?;
         while let Some((_, seen)) = replay.step()? {
             if replay.lines.is_multiple_of(PROGRESS_LINES) {
                 progress.at(replay.bytes);

@@ -4,8 +4,7 @@ mod wait;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -27,6 +26,7 @@ use crate::{
     },
     cli::role::Output,
     event::Name,
+    record::journal::segment,
 };
 
 /// Learn what roles usually do: from recorded events, or as the daemon sees them from now on.
@@ -158,7 +158,7 @@ impl Scope {
 
 fn learn(args: &Args, path: &Path, store: &mut Store, baselines: &mut Baselines) -> Result<Learned> {
     let mut learned = Learned { file: path.display().to_string(), ..Learned::default() };
-    let Some((mut file, print)) = super::open(path)? else { return Ok(learned) };
+    let Some((len, print)) = super::open(path)? else { return Ok(learned) };
     let roles: BTreeSet<Name> = args.role.iter().map(|role| Name::from(&**role)).collect();
     let mut scope = Scope { file: print, roles, done: BTreeMap::new() };
     let whole = Name::from(ALL_ROLES);
@@ -169,18 +169,16 @@ fn learn(args: &Args, path: &Path, store: &mut Store, baselines: &mut Baselines)
         start = Some(start.map_or(at, |least: (u64, u64)| least.min(at)));
     }
     let (bytes, lines) = start.unwrap_or_default();
-    let len = file.metadata()?.len();
     if bytes > len {
         bail!(
             "{} is shorter than what was learned of it ({len} bytes of {bytes}): it was cut off; give the whole file",
             path.display()
         );
     }
-    file.seek(SeekFrom::Start(bytes))?;
     // The daemon notes bytes alone.
     let lines = if lines == 0 && bytes > 0 { count_lines(path, bytes)? } else { lines };
     learned.lines_before = lines;
-    let mut replay = super::replay(file, path, bytes, lines);
+    let mut replay = super::replay(path, bytes, lines)?;
     let mut progress = Progress::new(format!("learn {}", path.display()), len);
     let mut flushed = lines;
     while let Some((begins, seen)) = replay.step()? {
@@ -212,7 +210,7 @@ fn learn(args: &Args, path: &Path, store: &mut Store, baselines: &mut Baselines)
 
 /// Lines in the first bytes of a file.
 pub(super) fn count_lines(path: &Path, bytes: u64) -> Result<u64> {
-    let mut from = BufReader::with_capacity(1 << 20, File::open(path)?).take(bytes);
+    let mut from = BufReader::with_capacity(1 << 20, segment::open(path)?).take(bytes);
     let mut lines = 0;
     loop {
         let part = from.fill_buf()?;

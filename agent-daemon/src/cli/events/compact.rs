@@ -9,6 +9,7 @@ use crate::{
     event::{
         Event, Kind, Subject,
         finding::{BaselineChange, Finding, Reaction},
+        journal::{Opened, Range, Removed},
         local::Policy,
         names::{Channel, Dns},
         net::{Decision, Network, Unix},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// The line, with styles; aligned as far as the words it holds are short.
-pub(super) fn line(event: &Event) -> String {
+pub(in crate::cli) fn line(event: &Event) -> String {
     let time = event.time.to_string();
     let mut out = paint(DIM, time.get(11..23).unwrap_or_default());
     let (origin, style) = event
@@ -33,6 +34,17 @@ pub(super) fn line(event: &Event) -> String {
         let _ = write!(out, " {}", paint(DIM, format!("({} cut, {} bytes)", cut.field, cut.bytes)));
     }
     out
+}
+
+/// What happened, without who did it and why it was decided so: for a place where that is told too.
+pub(in crate::cli) fn deed(event: &Event) -> String {
+    let act = event.network.is_some() || event.unix.is_some() || event.dns.is_some();
+    match event.kind {
+        Kind::ProcessExec | Kind::DnsChannel | Kind::Finding => what(event),
+        _ if act => said(event, false),
+        Kind::Unknown | Kind::AgentFound => actor(event),
+        _ => format!("{} {}", word(event), what(event)),
+    }
 }
 
 fn pad(style: Style, text: &str, width: usize) -> String {
@@ -62,6 +74,7 @@ fn word(event: &Event) -> &'static str {
         Kind::NetSend | Kind::UnixSend => "send",
         Kind::NetCreate => "socket",
         Kind::NetOption => "setsockopt",
+        Kind::NetListen => "listen",
         Kind::NetOther => "net",
         Kind::DnsQuery => "dns query",
         Kind::DnsAnswer => "dns answer",
@@ -79,6 +92,8 @@ fn word(event: &Event) -> &'static str {
         Kind::Finding => "finding",
         Kind::Reaction => "reaction",
         Kind::BaselineChanged => "baseline",
+        Kind::JournalOpened | Kind::SegmentsRemoved => "journal",
+        Kind::Checkpoint => "checkpoint",
         Kind::Unknown => "unknown",
     }
 }
@@ -100,9 +115,47 @@ fn what(event: &Event) -> String {
         Kind::Finding => event.finding.as_ref().map(|found| finding(found)).unwrap_or_default(),
         Kind::Reaction => event.reaction.as_ref().map(|done| reaction(event, done)).unwrap_or_default(),
         Kind::BaselineChanged => event.baseline.as_ref().map(|change| baseline(change)).unwrap_or_default(),
+        Kind::JournalOpened => event.journal.as_ref().map(|of| opened(of)).unwrap_or_default(),
+        Kind::Checkpoint => {
+            event.checkpoint.as_ref().map(|of| format!("up to {}", of.seq)).unwrap_or_default()
+        }
+        Kind::SegmentsRemoved => event.removed.as_ref().map(|of| removed(of)).unwrap_or_default(),
         Kind::AgentFound | Kind::AgentEnded | Kind::Unknown => format!("{}{}", actor(event), instance(event)),
-        _ => act(event),
+        _ => said(event, true),
     }
+}
+
+/// `segment 3 after 1041; 118 bytes torn off; 3 records missing (1042 to 1044)`
+fn opened(of: &Opened) -> String {
+    let mut out = format!("segment {}", of.segment);
+    if let Some(before) = &of.continues {
+        let _ = write!(out, " after {}", before.seq);
+    }
+    let mut wrong = String::new();
+    if of.torn_bytes > 0 {
+        let _ = write!(wrong, "; {} bytes torn off", of.torn_bytes);
+    }
+    if let Some(Range { from, to }) = of.missing {
+        let _ = write!(wrong, "; {} records missing ({from} to {to})", to.saturating_sub(from) + 1);
+    }
+    if let Some(seq) = of.broken_at {
+        let _ = write!(wrong, "; the segment before does not hold from {seq} on");
+    }
+    if !of.set_aside.is_empty() {
+        let _ = write!(wrong, "; {} was set aside", harmless(&of.set_aside));
+    }
+    format!("{out}{}", paint(WARN, wrong))
+}
+
+fn removed(of: &Removed) -> String {
+    let early = if of.early { paint(WARN, ", earlier than they are to be kept") } else { String::new() };
+    format!(
+        "removed {} segments ({} to {}), for their {}{early}",
+        of.segments,
+        of.from,
+        of.to,
+        harmless(&of.why)
+    )
 }
 
 /// `lsm → cgroup mode: refused_in_the_call → not_seen: unix, vsock; …`
@@ -184,7 +237,7 @@ fn baseline(change: &BaselineChange) -> String {
 }
 
 /// `curl[123]`
-fn actor(event: &Event) -> String {
+pub(in crate::cli) fn actor(event: &Event) -> String {
     let Some(subject) = &event.subject else { return String::new() };
     let name = subject
         .script
@@ -232,7 +285,7 @@ fn exit(event: &Event) -> String {
     how + &ended
 }
 
-fn act(event: &Event) -> String {
+fn said(event: &Event, whole: bool) -> String {
     let mut out = String::new();
     if let Some(verdict) = event.verdict {
         let _ = write!(out, "{} ", pad(render::verdict(verdict), &verdict.name().to_uppercase(), 5));
@@ -243,7 +296,11 @@ fn act(event: &Event) -> String {
         (_, _, Some(dns)) => resolution(dns),
         _ => String::new(),
     };
-    let _ = write!(out, "{target} {}", paint(DIM, actor(event)));
+    out.push_str(&target);
+    if !whole {
+        return out;
+    }
+    let _ = write!(out, " {}", paint(DIM, actor(event)));
     if let Some(decision) = &event.decision {
         out.push_str(&paint(DIM, reason(event, decision)));
     }
@@ -308,7 +365,7 @@ fn socket(unix: &Unix) -> String {
 }
 
 /// ` default (lsm)`, ` rule 3: 10.0.0.0/8 tcp allow, roles/a.yaml:12`
-fn reason(event: &Event, decision: &Decision) -> String {
+pub(in crate::cli) fn reason(event: &Event, decision: &Decision) -> String {
     let mut out = match &decision.rule {
         Some(rule) => {
             let source = rule.source.as_deref().map(|s| format!(", {s}")).unwrap_or_default();

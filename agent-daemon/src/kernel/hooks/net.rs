@@ -14,14 +14,16 @@ use agent_common::{
 
 use super::{Undecodable, fixed, readable};
 use crate::event::{
-    Event, Name, Truncated, handed_off,
+    Event, Kind, Name, Truncated, handed_off,
     net::{self, AF_INET, AF_INET6, Decision, Network, Peer, Rule, RuleIds},
     word::{ExecId, InstanceId, Word, hex},
 };
 
 pub(super) fn net(whole: &[u8], event: &mut Event) -> Result<(), Undecodable> {
     let raw: Net = fixed(whole)?;
-    judged(&raw.judgement, event);
+    if event.kind != Kind::NetListen {
+        judged(&raw.judgement, event);
+    }
     event.network = Some(network(&raw.target, raw.op, raw.socket));
     Ok(())
 }
@@ -106,7 +108,7 @@ fn network(target: &Target, op: u8, socket: u64) -> Network {
     // socket(2) is decided before there is an address; of setsockopt(2) it is the first hop, where that was read.
     let addressed = internet
         && match Op::from_raw(op) {
-            Some(Op::Connect | Op::Send) => true,
+            Some(Op::Connect | Op::Send | Op::Listen | Op::Bind) => true,
             Some(Op::Option) => target.address != [0; 16],
             Some(Op::Create) | None => false,
         };

@@ -10,6 +10,7 @@ use agent_common::{
 };
 
 use super::{Reading, Texts, Undecodable, fixed, readable, some_unless_max};
+use crate::config::Arguments;
 use crate::event::{
     Event, Name, handed_off,
     process::{self, File, NewCgroup},
@@ -24,7 +25,7 @@ pub(super) fn exec(whole: &[u8], reading: &Reading, event: &mut Event) -> Result
     let argv = texts.next("argv", &raw.argv, event)?;
     let cwd = texts.next("cwd", &raw.cwd, event)?;
     let (argv, argv_masked) = arguments(argv, &raw.argv, reading);
-    if !reading.argv {
+    if reading.argv != Arguments::Masked {
         event.truncated.retain(|t| &*t.field != "argv");
     } else if argv_masked > 0 {
         // A hash of the whole would let a short secret be found by trying.
@@ -37,7 +38,7 @@ pub(super) fn exec(whole: &[u8], reading: &Reading, event: &mut Event) -> Result
         ppid: raw.ppid,
         argv,
         argv_masked,
-        cwd: path(cwd, &raw.cwd),
+        cwd: shown(path(cwd, &raw.cwd), reading),
         recognised: (raw.recognised != Recognised::No as u8).then(|| Word::from_raw(raw.recognised)),
         match_entry: (raw.recognised != Recognised::No as u8).then_some(raw.entry),
         parent_instance: InstanceId::some(raw.parent_instance),
@@ -61,8 +62,8 @@ pub(super) fn exec(whole: &[u8], reading: &Reading, event: &mut Event) -> Result
         setid: raw.flags & exec_flags::SETID != 0,
     }));
 
-    let exe = path(exe, &raw.exe);
-    let script = (!script.is_empty()).then(|| path(script, &raw.script));
+    let exe = shown(path(exe, &raw.exe), reading);
+    let script = (!script.is_empty()).then(|| shown(path(script, &raw.script), reading));
     if raw.header.subject.instance != 0 {
         // What an agent starts this way acts through somebody else; a person who does so is a person either way.
         event.handed_off =
@@ -97,12 +98,19 @@ pub(super) fn cgroup(whole: &[u8], event: &mut Event) -> Result<(), Undecodable>
 /// NUL-separated arguments as a list, without secrets.
 fn arguments(bytes: &[u8], text: &Text, reading: &Reading) -> (Vec<Box<str>>, u32) {
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    if bytes.is_empty() || !reading.argv {
+    if bytes.is_empty() || reading.argv == Arguments::None {
         return (Vec::new(), 0);
     }
-    let mut argv: Vec<Box<str>> = bytes.split(|b| *b == 0).map(readable).collect();
-    let masked = reading.masks.mask(&mut argv, text.flags & text_flags::TRUNCATED != 0);
+    let wanted = if reading.argv == Arguments::Program { 1 } else { usize::MAX };
+    let mut argv: Vec<Box<str>> = bytes.split(|b| *b == 0).take(wanted).map(readable).collect();
+    let cut = text.flags & text_flags::TRUNCATED != 0 && wanted > 1;
+    let masked = reading.masks.mask(&mut argv, cut);
     (argv, masked)
+}
+
+/// A path as it is recorded: a token in it is masked too.
+fn shown(path: Box<str>, reading: &Reading) -> Box<str> {
+    reading.masks.shapes(&path).map_or(path, Box::from)
 }
 
 /// A path; one whose beginning was cut starts with `…/`, one whose file is gone ends with ` (deleted)`.

@@ -219,8 +219,8 @@ impl Pipeline {
     /// Writes now, and not beside the pipeline: who is told that it is done must find it so after a crash.
     fn write_baselines(&mut self) -> Result<()> {
         let Some(watch) = &mut self.line.watch else { return Err(self.off()) };
-        if let Some(file) = &self.line.recorder.file {
-            self.keeper.file.follow(file);
+        if let Some(journal) = &self.line.recorder.journal {
+            self.keeper.file.follow(journal);
         }
         let changes = self.keeper.changes(watch);
         let Stage::Here(store) = &mut self.keeper.store else { return Err(self.off()) };

@@ -1,8 +1,8 @@
 //! How far the event file was learned, and catching up with it.
 
 use std::{
-    fs::{self, File},
-    io::{BufReader, Seek as _, SeekFrom},
+    fs::File,
+    io::BufReader,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -15,7 +15,7 @@ use crate::{
         replay::{Replay, fingerprint},
         store::{ALL_ROLES, Error, Position, Store},
     },
-    record,
+    record::journal::{Extent, Journal, segment},
 };
 
 /// The event file as it is recorded into, and what of it is learned.
@@ -41,14 +41,15 @@ impl EventsFile {
     }
 
     /// All that the recorder has written is learned.
-    pub fn follow(&mut self, recorded: &record::file::File) {
-        let Some((inode, bytes)) = recorded.standing() else { return };
+    pub fn follow(&mut self, recorded: &Journal) {
+        let Some(Extent { inode, bytes }) = recorded.standing() else { return };
         if let Some(now) = self.now.as_mut().filter(|now| now.inode == inode) {
             now.bytes = bytes;
             return;
         }
         if let Some(before) = self.now.take() {
-            self.before.extend(learned_whole(&record::file::former(&self.path), before));
+            // All that was recorded into it is learned: it is another one's turn.
+            self.before.extend(learned_whole(&self.path, &before.print));
         }
         self.now =
             known(&self.path).filter(|known| known.inode == inode).map(|known| Known { bytes, ..known });
@@ -67,16 +68,27 @@ impl EventsFile {
         store: &Store,
         mut learn: impl FnMut(&Observation, bool),
     ) -> Result<(), Error> {
-        let former = record::file::former(&self.path);
-        if let Some(from) =
-            known(&former).map(|file| store.position(&file.print, ALL_ROLES)).transpose()?.flatten()
-        {
-            read(&former, from.bytes, &mut |seen| learn(seen, true));
-        }
-        if let Some(file) = known(&self.path) {
+        let segments = segment::all(&self.path).unwrap_or_else(|error| {
+            warn!(path = %self.path.display(), %error, "the journal cannot be listed: what was recorded last is not learned");
+            Vec::new()
+        });
+        // From the newest back to the one that was learned last; of older ones all was.
+        let mut ahead = Vec::new();
+        let mut is_known = false;
+        for segment in segments.iter().rev() {
+            let Some(file) = known(&segment.path) else { continue };
             let at = store.position(&file.print, ALL_ROLES)?;
-            let from = at.as_ref().map_or(0, |at| at.bytes);
-            read(&self.path, from, &mut |seen| learn(seen, at.is_some()));
+            is_known = at.is_some();
+            ahead.push((&segment.path, at.map_or(0, |at| at.bytes)));
+            if is_known || ahead.len() == SEGMENTS_MAX {
+                break;
+            }
+        }
+        if !is_known {
+            ahead.truncate(1);
+        }
+        for (path, from) in ahead.iter().rev() {
+            read(path, *from, &mut |seen| learn(seen, is_known));
         }
         Ok(())
     }
@@ -86,28 +98,35 @@ fn position(print: &str, bytes: u64) -> Position {
     Position { file: print.to_owned(), role: ALL_ROLES.into(), bytes, lines: 0 }
 }
 
-/// The file that was recorded into until now, if it lies where the recorder moves it.
-fn learned_whole(former: &Path, before: Known) -> Option<Position> {
-    let meta = fs::metadata(former).ok().filter(|meta| (meta.dev(), meta.ino()) == before.inode)?;
-    Some(position(&before.print, meta.len()))
+/// The segment that was recorded into until now, which may be compressed by now, to its end.
+fn learned_whole(events_file: &Path, print: &str) -> Option<Position> {
+    let closed = segment::closed(events_file).ok()?;
+    let segment = closed.iter().rev().find(|segment| print_of(&segment.path).as_deref() == Some(print))?;
+    Some(position(print, segment::content_bytes(&segment.path).ok()?))
+}
+
+fn print_of(path: &Path) -> Option<String> {
+    fingerprint(BufReader::new(segment::open(path).ok()?)).ok()?
 }
 
 fn known(path: &Path) -> Option<Known> {
     let file = File::open(path).ok()?;
     let meta = file.metadata().ok()?;
-    let print = fingerprint(BufReader::new(file)).ok()??;
+    let print = print_of(path)?;
     Some(Known { inode: (meta.dev(), meta.ino()), print, bytes: 0 })
 }
 
 fn read(path: &Path, from: u64, learn: &mut dyn FnMut(&Observation)) {
     let mut read = || {
-        let mut file = File::open(path)?;
-        let len = file.metadata()?.len();
+        let len = segment::content_bytes(path)?;
         let begin = from.max(len.saturating_sub(BYTES_MAX));
+        if begin >= len {
+            return Ok(());
+        }
         if begin > from {
             warn!(path = %path.display(), bytes = begin - from, "the event file holds more than is read at a start: its older part is not learned");
         }
-        file.seek(SeekFrom::Start(begin))?;
+        let file = segment::open_at(path, begin)?;
         let mut replay =
             Replay::new(BufReader::with_capacity(1 << 20, file), &path.display().to_string(), begin, 0);
         while let Some((_, seen)) = replay.step()? {
@@ -123,5 +142,7 @@ fn read(path: &Path, from: u64, learn: &mut dyn FnMut(&Observation)) {
     }
 }
 
-/// Read at a start: a second's work.
+/// Segments that are read at a start, at most.
+const SEGMENTS_MAX: usize = 16;
+/// Read of each at a start: a second's work.
 const BYTES_MAX: u64 = 64 << 20;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -14,6 +15,24 @@ use crate::event::Name;
 pub struct Package {
     pub name: Name,
     pub version: Name,
+}
+
+/// When dpkg's and rpm's notes of what is installed were last changed: while that is the same, so are their answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed(Vec<Option<(i64, i64)>>);
+
+impl Installed {
+    pub fn now() -> Self {
+        Self::of(Path::new("/"))
+    }
+
+    fn of(root: &Path) -> Self {
+        let changed = |path: &&str| {
+            let metadata = fs::metadata(root.join(path)).ok()?;
+            Some((metadata.ctime(), metadata.ctime_nsec()))
+        };
+        Self(NOTES.iter().map(changed).collect())
+    }
 }
 
 /// The package of a file of this host.
@@ -75,6 +94,14 @@ fn rpm(path: &Path) -> Option<Package> {
 
 const DPKG: &str = "/var/lib/dpkg";
 const RPM: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
+/// Below the root directory; rpm's in the forms that its databases have.
+const NOTES: [&str; 5] = [
+    "var/lib/dpkg/status",
+    "usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "var/lib/rpm/rpmdb.sqlite",
+    "var/lib/rpm/Packages.db",
+    "var/lib/rpm/Packages",
+];
 const RPM_TIME: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -99,5 +126,19 @@ mod tests {
             assert_ne!(of(nobodys).as_deref(), Some("bash 5.2"), "{nobodys}");
         }
         assert_eq!(of("/opt/git"), None);
+    }
+
+    #[test]
+    fn what_is_installed_is_the_same_until_dpkg_notes_something() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("var/lib/dpkg")).unwrap();
+        let status = dir.path().join("var/lib/dpkg/status");
+        fs::write(&status, "Package: git\n").unwrap();
+        let before = Installed::of(dir.path());
+        assert_eq!(Installed::of(dir.path()), before);
+        std::thread::sleep(Duration::from_millis(30));
+        fs::write(dir.path().join("new"), "Package: git\n").unwrap();
+        fs::rename(dir.path().join("new"), &status).unwrap();
+        assert_ne!(Installed::of(dir.path()), before);
     }
 }

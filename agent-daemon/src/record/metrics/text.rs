@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use agent_common::{identity::Origin, verdict::Verdict};
 
 use super::{Metrics, OTHER, UNDECODABLE};
-use crate::event::Kind;
+use crate::{event::Kind, record::journal::Standing};
 
 /// What is not counted but looked up when somebody asks.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct Gauges {
     pub follower_lines_lost: u64,
     /// Lines that the event file lost.
     pub unwritten: u64,
+    /// How it stands with the journal; `None` where there is none.
+    pub journal: Option<Standing>,
     pub resident_bytes: u64,
     /// Memory of maps and programs.
     pub kernel_bytes: u64,
@@ -48,6 +50,26 @@ pub struct Gauges {
     /// Named counters of the kernel side.
     pub named: BTreeMap<String, u64>,
     pub baselines: Baselines,
+    pub sinks: Vec<Sink>,
+}
+
+/// How it stands with one sink.
+#[derive(Clone, Debug, Default)]
+pub struct Sink {
+    pub name: String,
+    /// Whether the last send was taken.
+    pub up: bool,
+    /// Events that were sent, again ones too.
+    pub sent: u64,
+    pub failures: u64,
+    /// Events that it does not want.
+    pub filtered: u64,
+    /// Events that were gone before they were read.
+    pub missed: u64,
+    /// Events that its other end refuses.
+    pub refused: u64,
+    /// Recorded events that its other end has not acknowledged.
+    pub waiting: u64,
 }
 
 /// What was found, and how it stands with what that rests on.
@@ -99,10 +121,12 @@ pub fn render(metrics: &Metrics, gauges: &Gauges) -> String {
     daemon(&mut out, gauges);
     guarantees(&mut out, gauges);
     events(&mut out, metrics, gauges);
+    journal(&mut out, gauges);
     verdicts(&mut out, metrics);
     who(&mut out, gauges);
     policy(&mut out, metrics, gauges);
     baselines(&mut out, &gauges.baselines);
+    sinks(&mut out, &gauges.sinks);
     kernel(&mut out, gauges);
     out.0
 }
@@ -159,6 +183,17 @@ fn events(out: &mut Text, metrics: &Metrics, g: &Gauges) {
     out.single("chaperone_followers", "gauge", "Clients that follow events.", g.followers as f64);
     let cut = g.followers_cut as f64;
     out.single("chaperone_followers_cut_total", "counter", "Followers cut off for being slow.", cut);
+}
+
+fn journal(out: &mut Text, g: &Gauges) {
+    let Some(Standing { seq, unsigned, sync_failures, removed_early }) = g.journal else { return };
+    out.single("chaperone_journal_seq", "gauge", "Number of the journal's last record.", seq as f64);
+    let help = "Records that no checkpoint signs yet.";
+    out.single("chaperone_journal_unsigned_records", "gauge", help, unsigned as f64);
+    let help = "Times that the journal could not be brought to the disk.";
+    out.single("chaperone_journal_sync_failures_total", "counter", help, sync_failures as f64);
+    let help = "Times that segments were removed earlier than they are to be kept.";
+    out.single("chaperone_journal_removed_early_total", "counter", help, removed_early as f64);
 }
 
 fn verdicts(out: &mut Text, metrics: &Metrics) {
@@ -240,6 +275,39 @@ fn baselines(out: &mut Text, b: &Baselines) {
     out.family(name, "counter", "Instances stopped or ended because of a finding, by effect.");
     for (effect, count) in &b.reactions {
         out.value(name, &[("effect", effect)], *count as f64);
+    }
+}
+
+fn sinks(out: &mut Text, sinks: &[Sink]) {
+    type Value = fn(&Sink) -> f64;
+    let families: [(&str, &str, &str, Value); 7] = [
+        ("chaperone_sink_up", "gauge", "Whether the sink took what was last sent.", |s| {
+            f64::from(u8::from(s.up))
+        }),
+        ("chaperone_sink_events_total", "counter", "Events sent to the sink, again ones too.", |s| {
+            s.sent as f64
+        }),
+        ("chaperone_sink_failures_total", "counter", "Connects and sends that failed.", |s| {
+            s.failures as f64
+        }),
+        ("chaperone_sink_filtered_total", "counter", "Events that the sink does not want.", |s| {
+            s.filtered as f64
+        }),
+        ("chaperone_sink_missed_total", "counter", "Events that were gone before they were read.", |s| {
+            s.missed as f64
+        }),
+        ("chaperone_sink_refused_total", "counter", "Events that the other end refuses.", |s| {
+            s.refused as f64
+        }),
+        ("chaperone_sink_waiting", "gauge", "Events that the sink has not acknowledged.", |s| {
+            s.waiting as f64
+        }),
+    ];
+    for (name, kind, help, value) in families.into_iter().filter(|_| !sinks.is_empty()) {
+        out.family(name, kind, help);
+        for sink in sinks {
+            out.value(name, &[("sink", &sink.name)], value(sink));
+        }
     }
 }
 

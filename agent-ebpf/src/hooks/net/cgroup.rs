@@ -20,7 +20,7 @@ use aya_ebpf::{
 
 use super::{
     address::{self, Socket, Words},
-    family, inet,
+    family, inet, listen,
 };
 use crate::{
     emit, enforce,
@@ -73,6 +73,35 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     v6(&ctx, Op::Send)
 }
 
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(ctx: SockAddrContext) -> i32 {
+    // SAFETY: the context of a cgroup sock_addr hook.
+    let address = address::mapped(unsafe { (*ctx.sock_addr).user_ip4 });
+    binds(&ctx, family::INET, address)
+}
+
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(ctx: SockAddrContext) -> i32 {
+    binds(&ctx, family::INET6, v6_address(&ctx))
+}
+
+/// What is bound is told, and never refused here.
+#[inline(always)]
+fn binds(ctx: &SockAddrContext, family: u16, address: Words) -> i32 {
+    let Some(label) = noted().filter(|label| label.instance != 0) else { return ALLOW };
+    // SAFETY: the context of a cgroup sock_addr hook.
+    let (port, kind, protocol) = unsafe {
+        let ctx = &*ctx.sock_addr;
+        (ctx.user_port, ctx.type_, ctx.protocol)
+    };
+    let socket = Socket { family, kind: kind as u16, protocol: protocol as u16 };
+    let port = u16::from_be(port as u16);
+    if port != 0 && listen::datagrams(socket) {
+        listen::tell(label, socket, address, port, Op::Bind, Place::Cgroup);
+    }
+    ALLOW
+}
+
 /// Raw sockets are judged when they are made; bpf_sock tells family, type and protocol.
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
@@ -120,19 +149,9 @@ fn v4(ctx: &SockAddrContext, op: Op) -> i32 {
 fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
     let Some(label) = noted() else { return ALLOW };
     // SAFETY: the context of a cgroup sock_addr hook.
-    let (words, port, kind, protocol) = unsafe {
+    let (port, kind, protocol) = unsafe {
         let ctx = &*ctx.sock_addr;
-        (
-            [
-                core::ptr::read_volatile(&raw const ctx.user_ip6[0]),
-                core::ptr::read_volatile(&raw const ctx.user_ip6[1]),
-                core::ptr::read_volatile(&raw const ctx.user_ip6[2]),
-                core::ptr::read_volatile(&raw const ctx.user_ip6[3]),
-            ],
-            ctx.user_port,
-            ctx.type_,
-            ctx.protocol,
-        )
+        (ctx.user_port, ctx.type_, ctx.protocol)
     };
     if label.instance != 0 {
         // SAFETY: as above.
@@ -140,8 +159,22 @@ fn v6(ctx: &SockAddrContext, op: Op) -> i32 {
         // SAFETY: as above.
         unsafe { asker::mark_at_cgroup(label, ctx.sock_addr, port) };
     }
-    let address = [0, 2].map(|at| u64::from(words[at]) | u64::from(words[at + 1]) << 32);
-    judge(ctx, label, family::INET6, kind, protocol, address, port, op)
+    judge(ctx, label, family::INET6, kind, protocol, v6_address(ctx), port, op)
+}
+
+#[inline(always)]
+fn v6_address(ctx: &SockAddrContext) -> Words {
+    // SAFETY: the context of a cgroup sock_addr hook.
+    let words = unsafe {
+        let ctx = &*ctx.sock_addr;
+        [
+            core::ptr::read_volatile(&raw const ctx.user_ip6[0]),
+            core::ptr::read_volatile(&raw const ctx.user_ip6[1]),
+            core::ptr::read_volatile(&raw const ctx.user_ip6[2]),
+            core::ptr::read_volatile(&raw const ctx.user_ip6[3]),
+        ]
+    };
+    [0, 2].map(|at| u64::from(words[at]) | u64::from(words[at + 1]) << 32)
 }
 
 #[inline(always)]

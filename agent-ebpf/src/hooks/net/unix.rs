@@ -14,7 +14,7 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 
-use super::{family, flow};
+use super::{family, flow, listen};
 use crate::{
     emit::{self, Scratch},
     enforce,
@@ -26,7 +26,10 @@ use crate::{
 /// match-proto:v6.1:security/security.c:int security_socket_listen(struct socket *sock, int backlog)
 #[lsm(hook = "socket_listen")]
 pub fn socket_listen(ctx: LsmContext) -> i32 {
-    own(ctx.arg::<*const u8>(0));
+    let sk: Ptr = kernel::load(ctx.arg::<*const u8>(0), offset!(socket_sk));
+    if !own(sk) {
+        listen::listens(sk);
+    }
     enforce::pass(ctx.arg::<i32>(2))
 }
 
@@ -34,18 +37,23 @@ pub fn socket_listen(ctx: LsmContext) -> i32 {
 /// int addrlen)
 #[lsm(hook = "socket_bind")]
 pub fn socket_bind(ctx: LsmContext) -> i32 {
-    own(ctx.arg::<*const u8>(0));
+    let sk: Ptr = kernel::load(ctx.arg::<*const u8>(0), offset!(socket_sk));
+    if !own(sk) {
+        listen::binds(sk, ctx.arg::<*const u8>(1), ctx.arg::<i32>(2) as u32);
+    }
     enforce::pass(ctx.arg::<i32>(3))
 }
 
-/// Notes on a unix socket who it belongs to, for those who will connect to it.
+/// Notes on a unix socket who it belongs to, for those who will connect to it; false for any other.
 #[inline(always)]
-fn own(socket: Ptr) {
-    let sk: Ptr = kernel::load(socket, offset!(socket_sk));
-    if sk.is_null() || kernel::load::<u16>(sk, offset!(sock_family)) != family::UNIX {
-        return;
+fn own(sk: Ptr) -> bool {
+    if sk.is_null() {
+        return true;
     }
-    let Some(label) = subject::current() else { return };
+    if kernel::load::<u16>(sk, offset!(sock_family)) != family::UNIX {
+        return false;
+    }
+    let Some(label) = subject::current() else { return true };
     let mut owner = Owner {
         instance: label.instance,
         exec_id: label.exec_id,
@@ -67,6 +75,7 @@ fn own(socket: Ptr) {
     if let Some(slot) = unsafe { slot.as_mut() } {
         *slot = owner;
     }
+    true
 }
 
 /// Streams and sequenced packets.

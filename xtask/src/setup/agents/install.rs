@@ -10,10 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use super::plan::{Agent, Package, Pip, Plan};
-use crate::setup::packages::{NPM, PYTHON_VENV, require};
+use crate::setup::packages::{NPM, PYTHON, pip_install, require, venv};
 use crate::step::{note, output, run};
 
-const PYTHON: &str = "/usr/bin/python3";
 /// The guest's Python: only its own bytecode saves it from compiling at every start.
 const PYTHON_IN_GUEST: &str = "3.11";
 
@@ -30,12 +29,7 @@ impl Tools {
         if output(Command::new("npm").arg("--version")).is_err() {
             require(&[NPM])?;
         }
-        let venv = tempfile::tempdir().context("make a directory for pip")?;
-        let make = || run(Command::new(PYTHON).args(["-m", "venv"]).arg(venv.path()));
-        if make().is_err() {
-            require(&[PYTHON_VENV])?;
-            make()?;
-        }
+        let venv = venv()?;
         let of_version = format!("python{PYTHON_IN_GUEST}");
         let compiler = [PYTHON, &of_version].into_iter().find(|python| is_of_guest(python));
         Ok(Self { venv, compiler: compiler.map(PathBuf::from) })
@@ -138,22 +132,13 @@ struct Locked {
 
 /// Installs wheels for the guest's Python, whatever Python is here; pip checks each against its hash.
 fn pip(packages: &Pip, requirements: &Path, tools: &Tools, place: &Path) -> Result<()> {
-    let mut pip = Command::new(tools.venv.path().join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-compile",
-    ]);
-    pip.args(["--no-deps", "--require-hashes", "--only-binary=:all:", "--implementation", "cp"]);
-    pip.args(["--python-version", PYTHON_IN_GUEST]);
+    let mut install = pip_install(tools.venv.path());
+    install.args(["--implementation", "cp", "--python-version", PYTHON_IN_GUEST]);
     for platform in ["manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64"] {
-        pip.args(["--platform", platform]);
+        install.args(["--platform", platform]);
     }
-    run(pip.arg("--target").arg(place.join(&packages.target)).arg("--requirement").arg(requirements))
+    install.arg("--target").arg(place.join(&packages.target)).arg("--requirement").arg(requirements);
+    run(&mut install)
 }
 
 /// Bytecode with the paths that the guest will see.

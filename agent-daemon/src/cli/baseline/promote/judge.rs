@@ -1,6 +1,6 @@
 //! The dry run: the last recorded events of the role, judged as the kernel would.
 
-use std::{fs::File, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
@@ -11,7 +11,7 @@ use crate::{
         baseline::{self, progress::Progress},
     },
     policy::{dry_run::DryRun, table::Table},
-    record::file::former,
+    record::journal::segment,
 };
 
 /// What of the last events would have been refused; `None` where there are none to judge.
@@ -20,13 +20,21 @@ pub fn judge(args: &Args, table: &Table) -> Result<Option<DryRun>> {
     if files.is_empty() {
         return Ok(None);
     }
-    let lines = files.iter().map(|path| baseline::learn::count_lines(path, u64::MAX)).sum::<Result<u64>>()?;
+    // From the newest back: of months of segments only so many are read.
+    let (mut lines, mut read) = (0, Vec::new());
+    for path in files.iter().rev() {
+        if lines >= args.last {
+            break;
+        }
+        lines += baseline::learn::count_lines(path, u64::MAX)?;
+        read.push(path);
+    }
     let mut before = lines.saturating_sub(args.last);
     let mut run = DryRun::default();
-    for path in &files {
-        let Some((file, _)) = baseline::open(path)? else { continue };
-        let mut progress = Progress::new(format!("judge {}", path.display()), file.metadata()?.len());
-        let mut replay = baseline::replay(file, path, 0, 0);
+    for path in read.into_iter().rev() {
+        let Some((bytes, _)) = baseline::open(path)? else { continue };
+        let mut progress = Progress::new(format!("judge {}", path.display()), bytes);
+        let mut replay = baseline::replay(path, 0, 0)?;
         while let Some((_, seen)) = replay.step()? {
             if replay.lines.is_multiple_of(PROGRESS_LINES) {
                 progress.at(replay.bytes);
@@ -48,8 +56,8 @@ fn recorded(place: &Place) -> Vec<PathBuf> {
         return Vec::new();
     }
     let Ok(settings) = place.settings() else { return Vec::new() };
-    let files = [former(&settings.events_file), settings.events_file];
-    files.into_iter().filter(|path| File::open(path).is_ok()).collect()
+    let segments = segment::all(&settings.events_file).unwrap_or_default();
+    segments.into_iter().map(|segment| segment.path).filter(|path| segment::open(path).is_ok()).collect()
 }
 
 const PROGRESS_LINES: u64 = 10_000;
