@@ -9,12 +9,14 @@ mod keep;
 pub mod key;
 mod opening;
 pub mod segment;
+mod standing;
 mod sync;
 pub mod verify;
 
 use std::{
-    fs, io,
-    os::unix::fs::{FileExt, MetadataExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -23,7 +25,6 @@ use agent_common::progress::Batch;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use self::active::Extent;
 use self::{
     active::Active,
     chain::Link,
@@ -33,6 +34,7 @@ use self::{
     opening::Opening,
     sync::Sync,
 };
+pub use self::{active::Extent, standing::Standing};
 use super::progress::Progress;
 use crate::{
     config::settings::Keep,
@@ -57,6 +59,8 @@ pub struct Journal {
     settings: Settings,
     key: Key,
     open: Option<Active>,
+    /// What was written to until its name was gone.
+    left: Option<Active>,
     /// The last record in the file.
     tail: Link,
     /// The last record of the batch.
@@ -89,6 +93,8 @@ pub struct Journal {
     settled_from: u64,
     failing: bool,
     checkpoint_due: Instant,
+    /// Not earlier is a segment closed: it could not be a moment ago.
+    close_due: Instant,
     keep_due: Instant,
     /// The last record whose removal was recorded.
     removed_to: u64,
@@ -125,11 +131,12 @@ impl Journal {
     /// When the key or the file cannot be read or made.
     pub fn open(settings: Settings, progress: Progress) -> io::Result<Self> {
         let path = &settings.events_file;
-        fs::create_dir_all(segment::directory(path))?;
+        // For who may read the event file, alone.
+        DirBuilder::new().recursive(true).mode(0o750).create(segment::directory(path))?;
         let key = Key::open(&settings.key_dir)?;
         let public = fs::read_to_string(key::public_key(&settings.key_dir))?;
         let public = PublicKey::parse(&public).map_err(io::Error::other)?;
-        let found = opening::open(path, &public, &key.journal)?;
+        let found = opening::open(path, &settings.key_dir, &public, &key.journal)?;
         let open = match found.first {
             Some(first) => {
                 let mut open = Active::open(path)?;
@@ -138,11 +145,12 @@ impl Journal {
             }
             None => None,
         };
-        let (sync, keeper) = (Sync::start(path)?, Keeper::start(path, settings.keep)?);
+        let (sync, keeper) = (Sync::start(path, &settings.key_dir)?, Keeper::start(path, settings.keep)?);
         let now = Instant::now();
         let mut journal = Self {
             key,
             open,
+            left: None,
             tail: found.tail,
             next: found.tail,
             signed: found.tail.seq,
@@ -165,6 +173,7 @@ impl Journal {
             settled_from: 0,
             failing: false,
             checkpoint_due: now,
+            close_due: now,
             keep_due: now,
             removed_to: 0,
             removed_early: 0,
@@ -331,9 +340,9 @@ impl Journal {
     /// What is to be done now and then, every second or so; never while records wait to be given back to the ring buffer.
     /// Opens the file anew where another program renamed or removed it, signs what was added, and has old segments removed.
     pub fn tick(&mut self) {
-        let there = fs::symlink_metadata(&self.settings.events_file).map(|m| (m.dev(), m.ino())).ok();
-        if self.open.as_ref().is_some_and(|open| Some(open.extent.inode) != there) {
-            self.open = None;
+        let path = &self.settings.events_file;
+        if let Some(left) = self.open.take_if(|open| !open.is_at(path)) {
+            self.left = Some(left);
         }
         let now = Instant::now();
         // A new journal is worth nothing to `verify` before its first one.
@@ -369,17 +378,6 @@ impl Journal {
         self.progress.account().unwritten
     }
 
-    /// What an operator wants to know of it.
-    #[must_use]
-    pub fn standing_of_journal(&self) -> Standing {
-        Standing {
-            seq: self.tail.seq,
-            unsigned: self.tail.seq.saturating_sub(self.signed),
-            sync_failures: self.sync.failures(),
-            removed_early: self.removed_early,
-        }
-    }
-
     /// What goes before the first line of a batch: a segment's first record, or that the journal was opened.
     fn begin_batch(&mut self) {
         // Half a batch is completed as it was begun, or the next daemon could not count its lines.
@@ -387,7 +385,8 @@ impl Journal {
             return;
         }
         // How the journal was found goes before anything is signed.
-        if self.found.is_none() && self.is_segment_over() && self.checkpoint() {
+        let due = self.found.is_none() && Instant::now() >= self.close_due;
+        if due && self.is_segment_over() && self.checkpoint() {
             self.close_segment();
         }
         if self.open.is_none() {
@@ -431,14 +430,19 @@ impl Journal {
         if let Err(error) = open.make_whole().and_then(|()| fs::rename(path, closed)) {
             warn!(path = %path.display(), %error, "a segment of the journal cannot be closed: it grows on");
             self.open = Some(open);
+            self.close_due = Instant::now() + CLOSE_AGAIN;
             return;
         }
         self.keeper.wake();
     }
 
-    fn begin_segment(&self) -> io::Result<Active> {
+    fn begin_segment(&mut self) -> io::Result<Active> {
         let path = &self.settings.events_file;
         let made = Active::open(path)?;
+        // It was moved away, and back.
+        if let Some(left) = self.left.take().filter(|left| left.extent == made.extent) {
+            return Ok(left);
+        }
         if made.extent.bytes == 0 {
             return Ok(made);
         }
@@ -579,18 +583,6 @@ impl Journal {
     }
 }
 
-/// What an operator wants to know of a journal.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Standing {
-    /// The last record.
-    pub seq: u64,
-    /// Records since the last checkpoint.
-    pub unsigned: u64,
-    pub sync_failures: u64,
-    /// How often segments were removed before their time.
-    pub removed_early: u64,
-}
-
 /// A batch is written early at this size.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// What a batch's buffer keeps between batches.
@@ -598,3 +590,5 @@ const BATCH_BYTES_KEPT: usize = 64 << 10;
 /// How long something may be unsigned, and not surely on the disk.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 const END_MAX: Duration = Duration::from_secs(5);
+/// When a segment that could not be closed is tried again.
+const CLOSE_AGAIN: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use chaperone::record::journal::{
     verify::{Broken, Question, Report, verify},
 };
 
-use super::{append, check, key, open, settings, wait_until};
+use super::{append, check, events, key, open, settings, wait_until};
 
 /// A journal as files: closed segments, the event file, the head.
 struct Made {
@@ -27,23 +27,22 @@ fn made(segments: u32) -> Made {
     let dir = tempfile::tempdir().unwrap();
     let events_file = settings(dir.path(), 0).events_file;
     let mut journal = open(dir.path(), 1_500);
-    // The next checkpoint that is made by itself comes in five seconds.
-    journal.tick();
+    let head = events_file.with_extension("ndjson.head");
     for segment in 0..segments {
         append(&mut journal, segment * 10 + 1..=segment * 10 + 3);
         journal.checkpoint();
+        let signed = journal.standing_of_journal().seq - 1;
+        wait_until("the head has the checkpoint", || {
+            // Nothing is there that it could sign.
+            journal.tick();
+            let head = fs::read(&head).unwrap_or_default();
+            let head: serde_json::Value = serde_json::from_slice(&head).unwrap_or_default();
+            head["seq"].as_u64() == Some(signed)
+        });
         append(&mut journal, segment * 10 + 4..=segment * 10 + if segment + 1 < segments { 8 } else { 6 });
     }
-    // What is behind the last checkpoint is what was added since; the head comes with the thread's next turn.
-    let signed = journal.standing_of_journal();
-    assert_eq!(signed.unsigned as usize, UNSIGNED);
-    let head = events_file.with_extension("ndjson.head");
-    wait_until("the head has the last checkpoint", || {
-        journal.tick();
-        let head = fs::read(&head).unwrap_or_default();
-        let head: serde_json::Value = serde_json::from_slice(&head).unwrap_or_default();
-        head["seq"].as_u64() == Some(signed.seq - signed.unsigned - 1)
-    });
+    // What is behind the last checkpoint is what was added since.
+    assert_eq!(journal.standing_of_journal().unsigned as usize, UNSIGNED);
     let closed = || segment::closed(&events_file).unwrap();
     wait_until("all are compressed", || {
         closed().len() as u32 == segments - 1 && closed().iter().all(|one| one.compressed)
@@ -304,7 +303,8 @@ fn a_hole_that_is_not_signed_for_is_found_and_told_by_the_next_daemon() {
     let mut journal = open(made.dir.path(), 0);
     append(&mut journal, 90..=90);
     let report = check(made.dir.path());
-    assert!(report.whole && report.gaps.missing == head - last && report.gaps.torn_bytes > 0, "{report:?}");
+    // No checkpoint was left that proves the two before the hole.
+    assert!(report.whole && report.gaps.missing == head && report.gaps.torn_bytes > 0, "{report:?}");
     assert_eq!(report.unsigned, 0);
     journal.end();
 }
@@ -333,11 +333,18 @@ fn what_is_of_another_journal_is_found() {
     }
 }
 
-/// Makes the chain anew over all files, as anybody can who may write them; `change` is given each record.
+/// The chain made anew over all files, and no head.
 fn remade(
     made: &Made,
-    mut change: impl FnMut(&mut serde_json::Map<String, serde_json::Value>) -> bool,
+    change: impl FnMut(&mut serde_json::Map<String, serde_json::Value>) -> bool,
 ) -> Report {
+    remake(made, change);
+    fs::remove_file(made.dir.path().join("log/events.ndjson.head")).unwrap();
+    check(made.dir.path())
+}
+
+/// Makes the chain anew over all files, as anybody can who may write them; `change` is given each record.
+fn remake(made: &Made, mut change: impl FnMut(&mut serde_json::Map<String, serde_json::Value>) -> bool) {
     let mut link = Link::default();
     for name in made.closed.iter().map(String::as_str).chain([ACTIVE]) {
         let mut content = Vec::new();
@@ -368,8 +375,68 @@ fn remade(
         }
         fs::write(made.dir.path().join("log").join(name), content).unwrap();
     }
-    fs::remove_file(made.dir.path().join("log/events.ndjson.head")).unwrap();
-    check(made.dir.path())
+}
+
+/// What somebody does to the head while no daemon runs.
+#[derive(Clone, Copy, Debug)]
+enum Head {
+    AsItWas,
+    Gone,
+    Older,
+}
+
+#[test]
+fn a_chain_that_is_made_anew_while_no_daemon_runs_is_not_signed_by_the_next() {
+    for head in [Head::AsItWas, Head::Gone, Head::Older] {
+        for shortened in [false, true] {
+            let made = made(1);
+            let path = made.dir.path().join("log/events.ndjson.head");
+            let older = fs::read(&path).unwrap();
+            if matches!(head, Head::Older) {
+                let mut journal = open(made.dir.path(), 0);
+                append(&mut journal, 90..=91);
+                journal.end();
+            }
+            // Checkpoints would tell: they become something else, or go.
+            remake(&made, |record| {
+                if record.get("pid").is_some_and(|pid| *pid == 2) {
+                    record.insert("pid".into(), 666.into());
+                }
+                let is_checkpoint = record.remove("checkpoint").is_some();
+                if is_checkpoint {
+                    record.insert("kind".into(), "process_exit".into());
+                }
+                !(is_checkpoint && shortened)
+            });
+            match head {
+                Head::AsItWas => {}
+                Head::Gone => fs::remove_file(&path).unwrap(),
+                Head::Older => fs::write(&path, older).unwrap(),
+            }
+            let mut journal = open(made.dir.path(), 0);
+            append(&mut journal, 95..=96);
+            journal.end();
+            let report = check(made.dir.path());
+            let is_there =
+                events(made.dir.path()).iter().any(|e| e.subject.as_ref().is_some_and(|s| s.pid == 666));
+            // Found, or not in the journal any more, which says that something is missing.
+            let found = report.broken.is_some();
+            let told = report.gaps.missing > 0 && report.gaps.torn_bytes > 0 && !is_there;
+            assert!(found || told, "{head:?}, shortened: {shortened}: {report:?}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_whose_files_are_all_gone_says_so() {
+    let made = made(2);
+    let last = check(made.dir.path()).signed_seq;
+    fs::remove_dir_all(made.dir.path().join("log")).unwrap();
+    let mut journal = open(made.dir.path(), 0);
+    append(&mut journal, 95..=96);
+    journal.end();
+    let report = check(made.dir.path());
+    assert!(report.whole && report.gaps.missing == last && report.first_seq == last + 1, "{report:?}");
 }
 
 #[test]

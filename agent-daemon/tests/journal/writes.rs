@@ -101,21 +101,24 @@ fn records_that_the_head_has_and_the_file_has_not_are_missing_and_their_numbers_
     let dir = tempfile::tempdir().unwrap();
     let path = settings(dir.path(), 0).events_file;
     let mut journal = open(dir.path(), 0);
-    append(&mut journal, 1..=5);
+    append(&mut journal, 1..=2);
+    journal.checkpoint();
+    append(&mut journal, 3..=5);
     journal.end();
     drop(journal);
     let text = fs::read_to_string(&path).unwrap();
-    let cut: String = text.split_inclusive('\n').take(4).collect();
+    let cut: String = text.split_inclusive('\n').take(5).collect();
     fs::write(&path, cut).unwrap();
     let mut journal = open(dir.path(), 0);
     append(&mut journal, 6..=6);
     journal.end();
+    // The third is there, and nothing that is left proves it.
     let opened = events(dir.path()).into_iter().filter_map(|event| event.journal).last().unwrap();
-    assert_eq!(opened.missing, Some(Range { from: 5, to: 6 }));
+    assert_eq!(opened.missing, Some(Range { from: 5, to: 7 }));
     let report = check(dir.path());
-    assert!(report.whole && report.gaps.missing == 2, "{report:?}");
-    assert_eq!(numbers(dir.path()), [1, 2, 3, 6]);
-    assert_eq!(events(dir.path())[4].seq, 7);
+    assert!(report.whole && report.gaps.missing == 3 && report.gaps.torn_bytes > 0, "{report:?}");
+    assert_eq!(numbers(dir.path()), [1, 2, 6]);
+    assert_eq!(events(dir.path())[4].seq, 8);
 }
 
 #[test]
@@ -254,7 +257,43 @@ fn the_head_is_behind_what_is_signed_and_there_soon() {
     wait_until("the head is written", || head.exists());
     let report = check(dir.path());
     assert!(report.whole && report.notes.is_empty(), "{report:?}");
-    assert!(files(dir.path()).iter().all(|file| !file.ends_with("new")));
+    assert!(files(dir.path()).iter().all(|file| file.extension().is_none_or(|ending| ending != "new")));
+}
+
+#[test]
+fn a_file_that_is_moved_away_and_back_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = settings(dir.path(), 0).events_file;
+    let mut journal = open(dir.path(), 0);
+    append(&mut journal, 1..=2);
+    fs::rename(&path, path.with_extension("away")).unwrap();
+    journal.tick();
+    fs::rename(path.with_extension("away"), &path).unwrap();
+    append(&mut journal, 3..=4);
+    journal.end();
+    assert_eq!(numbers(dir.path()), [1, 2, 3, 4]);
+    assert!(check(dir.path()).whole);
+    assert!(!files(dir.path()).iter().any(|file| file.to_string_lossy().contains("foreign")));
+}
+
+#[test]
+fn what_is_recorded_is_not_for_everybody() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = settings(dir.path(), 0).events_file;
+    let mut journal = open(dir.path(), 0);
+    append(&mut journal, 1..=2);
+    journal.end();
+    drop(journal);
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, b"{\"half\":").unwrap();
+    drop(open(dir.path(), 0));
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().unwrap()) & 0o007, 0);
+    let torn: Vec<_> =
+        files(dir.path()).into_iter().filter(|f| f.to_string_lossy().contains("torn")).collect();
+    assert!(torn.len() == 1 && mode(&path) & 0o007 == 0, "{torn:?}");
+    assert_eq!(mode(&path.with_file_name(&torn[0])) & 0o007, 0);
 }
 
 #[test]

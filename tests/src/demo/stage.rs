@@ -29,6 +29,8 @@ pub struct Stage {
     pub user: User,
     pub directory: PathBuf,
     events_file: PathBuf,
+    /// Of its journal, beside the key.
+    head: PathBuf,
     chaperone: PathBuf,
     cgroup: Option<PathBuf>,
     /// What lies in a directory of ours and goes with us.
@@ -56,6 +58,7 @@ impl Stage {
             model_url: String::new(),
             directory: home.join("work"),
             events_file: below("var/log/chaperone/events.ndjson"),
+            head: below("var/lib/chaperone/journal/head"),
             chaperone: harness::program("chaperone")?,
             cgroup: None,
             model: None,
@@ -213,6 +216,7 @@ impl Stage {
         drop(fs::remove_file(&self.events_file));
         // Or the journal would miss the records of the demo before.
         drop(fs::remove_file(self.events_file.with_extension("ndjson.head")));
+        drop(fs::remove_file(&self.head));
         let file = File::create(log)?;
         let mut command = self.chaperone(&["daemon"]);
         if let Some(cgroup) = &self.cgroup {

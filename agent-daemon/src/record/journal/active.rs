@@ -1,7 +1,7 @@
 //! The segment that is written to: it holds a batch whole, or nothing of it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
@@ -48,6 +48,14 @@ impl Active {
         bytes > 0 && (bytes_max > 0 && bytes >= bytes_max || old())
     }
 
+    /// Whether this is still its name; it is, where that cannot be found out.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match fs::symlink_metadata(path) {
+            Ok(meta) => (meta.dev(), meta.ino()) == self.extent.inode,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Cuts off what a failed write has left, where that could not be at once.
     ///
     /// # Errors
@@ -79,5 +87,6 @@ impl Active {
     }
 }
 
-const MODE: u32 = 0o640;
+/// Of the event file, and of what is set aside of it.
+pub const MODE: u32 = 0o640;
 const AGE_MAX: Duration = Duration::from_secs(86_400);

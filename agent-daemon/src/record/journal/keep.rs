@@ -1,8 +1,10 @@
 //! Compressing closed segments, and finding those that are to be removed; on a thread of its own.
 
 use std::{
-    fs::{self, File},
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
     io::{self, BufReader},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -56,32 +58,37 @@ impl Keeper {
 fn run(woken: &Receiver<()>, propose: &SyncSender<Proposal>, events_file: &Path, keep: &Keep) {
     let mut failing = false;
     for () in woken {
-        if let Err(error) = compress_all(events_file) {
-            if !std::mem::replace(&mut failing, true) {
+        let (failed, error) = compress_all(events_file);
+        match error {
+            Some(error) if !std::mem::replace(&mut failing, true) => {
                 warn!(path = %events_file.display(), %error, "segments of the journal cannot be compressed: they are kept as they are");
             }
-        } else {
-            failing = false;
+            error => failing = error.is_some(),
         }
-        for proposal in due(events_file, keep, Time::now()).unwrap_or_default() {
+        for proposal in due(events_file, keep, &failed, Time::now()).unwrap_or_default() {
             // What nobody has taken yet is proposed again the next time.
             let _ = propose.try_send(proposal);
         }
     }
 }
 
-/// One that cannot be compressed does not keep the others from it; the first error, with its segment.
-fn compress_all(events_file: &Path) -> io::Result<()> {
-    let mut failed = Ok(());
-    for segment in segment::closed(events_file)?.iter().filter(|segment| !segment.compressed) {
+/// One that cannot be compressed does not keep the others from it; those, and the first error with its segment.
+fn compress_all(events_file: &Path) -> (BTreeSet<PathBuf>, Option<io::Error>) {
+    let (mut failed, mut first) = (BTreeSet::new(), None);
+    let closed = segment::closed(events_file).unwrap_or_else(|error| {
+        first = Some(error);
+        Vec::new()
+    });
+    for segment in closed.into_iter().filter(|segment| !segment.compressed) {
         if let Err(error) = compress(&segment.path) {
             // Half of one takes room that the journal may need.
             let _ = fs::remove_file(half_made(&segment.path));
             let told = io::Error::new(error.kind(), format!("{}: {error}", segment.path.display()));
-            failed = failed.and(Err(told));
+            first.get_or_insert(told);
+            failed.insert(segment.path);
         }
     }
-    failed
+    (failed, first)
 }
 
 fn half_made(plain: &Path) -> PathBuf {
@@ -94,7 +101,12 @@ fn compress(plain: &Path) -> io::Result<()> {
     let made = half_made(plain);
     let from = File::open(plain)?;
     let meta = from.metadata()?;
-    let to = File::create(&made)?;
+    match fs::remove_file(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // For root alone until it is known for whom.
+    let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made)?;
     to.set_permissions(meta.permissions())?;
     let mut encoder = GzEncoder::new(to, Compression::default());
     io::copy(&mut BufReader::with_capacity(1 << 20, from), &mut encoder)?;
@@ -106,11 +118,17 @@ fn compress(plain: &Path) -> io::Result<()> {
     fs::remove_file(plain)
 }
 
-/// The oldest segments that are to go: those that are too old, and then those that there is no room for.
+/// The oldest segments that are to go: those that are too old, and then those that there is no room for. One that could not
+/// be compressed is in nobody's way; one that cannot be read goes with the one before it.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn due(events_file: &Path, keep: &Keep, now: Time) -> io::Result<Vec<Proposal>> {
+pub fn due(
+    events_file: &Path,
+    keep: &Keep,
+    failed: &BTreeSet<PathBuf>,
+    now: Time,
+) -> io::Result<Vec<Proposal>> {
     let all = segment::all(events_file)?;
     let bytes = |segment: &Segment| fs::metadata(&segment.path).map_or(0, |meta| meta.len());
     let mut kept: u64 = all.iter().map(bytes).sum();
@@ -121,17 +139,21 @@ pub fn due(events_file: &Path, keep: &Keep, now: Time) -> io::Result<Vec<Proposa
     let days = |days: u64| days.saturating_mul(86_400_000_000_000);
     let mut proposals: Vec<Proposal> = Vec::new();
     let mut lived = None;
-    for (at, pair) in all.windows(2).enumerate() {
+    let mut at = 0;
+    loop {
+        // What is behind says when all of it is older, and what was its last record.
+        let behind = all.iter().enumerate().skip(at + 1);
+        let next = behind.filter_map(|(at, one)| Some((at, segment::first_record(&one.path)?))).next();
+        let Some((until, next)) = next else { break };
+        let going = &all[at..until];
         // A plain one is about to get another name, and would stay behind under that.
-        if !pair[0].compressed {
+        if going.iter().any(|one| !one.compressed && !failed.contains(&one.path)) {
             break;
         }
-        // What is behind says when all of it is older, and what was its last record.
-        let Some(next) = segment::first_record(&pair[1].path) else { break };
         let mut age = now.0.saturating_sub(next.time.0);
         if age > days(keep.keep_days) {
             // A clock that was put forward makes all of it old at once: look closer before something is removed.
-            age = lived.get_or_insert_with(|| ages(&all, now))[at + 1];
+            age = lived.get_or_insert_with(|| ages(&all, now))[until];
         }
         let why = if age > days(keep.keep_days) {
             "age"
@@ -140,18 +162,18 @@ pub fn due(events_file: &Path, keep: &Keep, now: Time) -> io::Result<Vec<Proposa
         } else {
             break;
         };
-        kept = kept.saturating_sub(bytes(&pair[0]));
+        kept = kept.saturating_sub(going.iter().map(bytes).sum());
         let early = age < days(keep.keep_days_min);
         let last = next.journal.and_then(|opened| opened.continues).unwrap_or_default();
-        let from = pair[0].first.unwrap_or_default();
+        let from = going[0].first.unwrap_or_default();
         let to = if last.seq == 0 { next.seq.saturating_sub(1) } else { last.seq };
         match proposals.last_mut().filter(|one| *one.record.why == *why && one.record.early == early) {
             Some(one) => {
                 one.record.to = to;
                 one.record.last_hash = last.hash;
                 one.record.until = next.time;
-                one.record.segments += 1;
-                one.paths.push(pair[0].path.clone());
+                one.record.segments += going.len() as u64;
+                one.paths.extend(going.iter().map(|one| one.path.clone()));
             }
             None => proposals.push(Proposal {
                 record: Removed {
@@ -159,13 +181,14 @@ pub fn due(events_file: &Path, keep: &Keep, now: Time) -> io::Result<Vec<Proposa
                     to,
                     last_hash: last.hash,
                     until: next.time,
-                    segments: 1,
+                    segments: going.len() as u64,
                     why: why.into(),
                     early,
                 },
-                paths: vec![pair[0].path.clone()],
+                paths: going.iter().map(|one| one.path.clone()).collect(),
             }),
         }
+        at = until;
     }
     Ok(proposals)
 }
@@ -202,6 +225,33 @@ mod tests {
     use crate::event::Event;
 
     #[test]
+    fn one_that_cannot_be_compressed_or_read_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = dir.path().join("events.ndjson");
+        let line = |seq: u64| {
+            let mut line = Vec::new();
+            Event { time: Time(seq), seq, ..Event::default() }.write_line(&mut line);
+            line
+        };
+        for seq in 1..=4 {
+            fs::write(segment::closed_path(&events, seq), line(seq)).unwrap();
+        }
+        fs::write(&events, line(5)).unwrap();
+        // The first can be read and not compressed, the third is none of ours.
+        fs::create_dir(half_made(&segment::closed_path(&events, 1))).unwrap();
+        fs::write(segment::closed_path(&events, 3), "rubbish").unwrap();
+        let (failed, error) = compress_all(&events);
+        assert!(error.is_some() && failed.iter().eq([&segment::closed_path(&events, 1)]), "{failed:?}");
+        let keep = Keep { keep_days: 366, keep_days_min: 183, bytes_max: 1 };
+        let going = due(&events, &keep, &failed, Time(6)).unwrap();
+        let of: Vec<_> =
+            going.iter().map(|one| (one.record.from, one.record.to, one.record.segments)).collect();
+        assert_eq!(of, [(1, 4, 4)]);
+        assert_eq!(going[0].paths.len(), 4);
+        assert!(due(&events, &keep, &BTreeSet::new(), Time(6)).unwrap().is_empty());
+    }
+
+    #[test]
     fn a_clock_that_jumps_makes_nothing_old() {
         let dir = tempfile::tempdir().unwrap();
         let events = dir.path().join("events.ndjson");
@@ -220,7 +270,11 @@ mod tests {
         }
         fs::write(&events, line(20_030, 31)).unwrap();
         let gone = |days: u64| -> u64 {
-            due(&events, &keep, Time(days * day)).unwrap().iter().map(|one| one.record.segments).sum()
+            due(&events, &keep, &BTreeSet::new(), Time(days * day))
+                .unwrap()
+                .iter()
+                .map(|one| one.record.segments)
+                .sum()
         };
         assert_eq!((gone(20_031), gone(30_000), gone(10_000)), (0, 0, 0));
         // One is begun after the jump, and the days go on.

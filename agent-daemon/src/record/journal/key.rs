@@ -41,7 +41,13 @@ impl Key {
     pub fn open(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let (secret, id) = (dir.join(SECRET), dir.join(JOURNAL));
-        if !secret.exists() {
+        let there = match fs::symlink_metadata(&secret) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            // It may be there.
+            Err(error) => return Err(error),
+        };
+        if !there {
             let mut journal = [0; 16];
             getrandom::fill(&mut journal).map_err(io::Error::other)?;
             let journal: String = journal.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -151,6 +157,10 @@ mod tests {
     #[test]
     fn a_key_that_cannot_be_read_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
+        // On a disk that is not there yet.
+        std::os::unix::fs::symlink("/nowhere/key.pem", dir.path().join(SECRET)).unwrap();
+        assert!(Key::open(dir.path()).is_err());
+        fs::remove_file(dir.path().join(SECRET)).unwrap();
         Key::open(dir.path()).unwrap();
         fs::write(dir.path().join(SECRET), "rubbish").unwrap();
         assert!(Key::open(dir.path()).is_err());

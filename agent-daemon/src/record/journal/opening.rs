@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Seek as _, SeekFrom},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::{
+    active::MODE,
     chain::{self, Hash, Link},
     checkpoint::Head,
     key::PublicKey,
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::event::{
     Kind,
-    journal::{Opened, Place, Range, Removed},
+    journal::{Checkpoint, Opened, Place, Range, Removed},
     word::Time,
 };
 
@@ -47,12 +49,16 @@ pub struct Scan {
     last_kind: Kind,
     /// Its last record is a checkpoint, as that of every segment that was closed.
     signed_end: bool,
+    /// The record that the head signs is another one.
+    is_other: bool,
     /// Bytes of the records that hold.
     pub bytes: u64,
     /// Bytes behind them.
     pub rest: u64,
     /// The least and the greatest number of sealed records from the first that does not hold on.
     beyond: Option<Range>,
+    /// Its last checkpoint.
+    signed: Option<Box<Signed>>,
     /// What there was before the first record that excuses a hole and that no checkpoint follows.
     before_excuse: Option<Box<Scan>>,
 }
@@ -61,19 +67,17 @@ pub struct Scan {
 ///
 /// # Errors
 /// When something cannot be read, cut or renamed.
-pub fn open(events_file: &Path, key: &PublicKey, journal: &str) -> io::Result<Opening> {
+pub fn open(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) -> io::Result<Opening> {
     if events_file.is_symlink() {
         // Its segments would lie in one directory and be looked for in another.
         let what =
             "it is a symbolic link: name the file that it leads to (a directory on the way may be one)";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    let head = Head::read(events_file)
-        .filter(|head| &*head.checkpoint.journal == journal && head.is_signed_by(key))
-        .and_then(|head| head.link());
+    let head = Head::newest(events_file, key_dir, key, journal).and_then(|head| head.link());
     let mut told = Opened { torn_bytes: take_back(events_file, head)?, ..Opened::default() };
     let mut scan = match File::open(events_file) {
-        Ok(file) => Some(scan(BufReader::with_capacity(1 << 20, file))?),
+        Ok(file) => Some(scan(BufReader::with_capacity(1 << 20, file), head)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
@@ -87,7 +91,11 @@ pub fn open(events_file: &Path, key: &PublicKey, journal: &str) -> io::Result<Op
         scan = None;
     }
     let mut broken = None;
-    if let Some(found) = scan.as_ref().filter(|found| found.rest > 0) {
+    if let (Some(found), Some(head)) = (scan.as_ref().filter(|found| found.is_other), head) {
+        // The chain holds, and is another one than was signed: whoever may write the file can make it anew.
+        let to = found.beyond.map_or(found.last.seq, |beyond| beyond.to.max(found.last.seq));
+        broken = Some(Range { from: head.seq, to });
+    } else if let Some(found) = scan.as_ref().filter(|found| found.rest > 0) {
         // Behind what is surely on the disk a power cut may leave anything, in any order. Before, it was somebody.
         let durable = found.first.is_none() || head.is_none_or(|head| found.last.seq < head.seq);
         if let Some(beyond) = found.beyond.filter(|_| durable) {
@@ -108,6 +116,26 @@ pub fn open(events_file: &Path, key: &PublicKey, journal: &str) -> io::Result<Op
         warn!(path = %events_file.display(), bytes = cut, "a record that says what is missing was not signed: it and what lies behind it is set aside");
         scan = before.first.is_some().then_some(*before);
     }
+    if broken.is_none()
+        && let Some(head) = head
+        && let Some(found) = scan.as_mut().filter(|found| found.first.is_some() && found.last.seq < head.seq)
+    {
+        // The record that was signed last is gone: what no checkpoint in the file proves may be anybody's.
+        match found.signed.take() {
+            Some(signed) if !signed.is_by(key, journal) => {
+                broken = Some(Range { from: signed.before.seq, to: found.last.seq });
+            }
+            signed => {
+                let proven = signed.map(|signed| *signed.scan);
+                let (bytes, seq) = proven.as_ref().map_or((0, 0), |scan| (scan.bytes, scan.last.seq));
+                if bytes < found.bytes {
+                    told.torn_bytes += found.bytes - bytes;
+                    set_aside_tail(events_file, bytes, seq)?;
+                }
+                scan = proven;
+            }
+        }
+    }
     let going_on = scan.as_ref().is_some_and(|found| found.first.is_some()) && broken.is_none();
     if let (Some(beyond), Some(found)) = (broken, &scan) {
         let first = found.first.as_ref().map(|(seq, _)| *seq);
@@ -117,7 +145,7 @@ pub fn open(events_file: &Path, key: &PublicKey, journal: &str) -> io::Result<Op
         } else {
             fs::rename(events_file, closed)?;
         }
-        let at = first.map_or(beyond.from, |_| found.last.seq + 1);
+        let at = if first.is_none() { beyond.from } else { beyond.from.min(found.last.seq + 1) };
         told.broken_at = Some(at);
         told.last_record = first.map(|_| found.last_time);
         warn!(path = %events_file.display(), seq = at, "the journal was altered: a new segment is begun; `chaperone journal verify` says where");
@@ -130,16 +158,19 @@ pub fn open(events_file: &Path, key: &PublicKey, journal: &str) -> io::Result<Op
         Some(found) => Some(found),
         None => last_closed(events_file)?,
     };
-    let Some(last) = last else { return Ok(Opening { told, ..Opening::default() }) };
-    let mut tail = last.last;
-    told.continues = Some(Place { seq: tail.seq, hash: tail.hash.to_string().into() });
-    told.last_record = Some(last.last_time);
+    let mut tail = Link::default();
+    if let Some(last) = &last {
+        tail = last.last;
+        told.continues = Some(Place { seq: tail.seq, hash: tail.hash.to_string().into() });
+        told.last_record = Some(last.last_time);
+    }
     if let Some(head) = head.filter(|head| head.seq > tail.seq) {
         let missing = Range { from: tail.seq + 1, to: head.seq };
         warn!(path = %events_file.display(), from = missing.from, to = missing.to, "the journal has lost records that were on the disk");
         told.missing = Some(missing);
         tail.seq = head.seq;
     }
+    let Some(last) = last else { return Ok(Opening { tail, told, ..Opening::default() }) };
     let (first, segment) = last.first.map_or((0, 0), |(first, opened)| (first, opened.segment));
     let orderly = last.last_kind == Kind::DaemonStopped;
     Ok(Opening { tail, first: going_on.then_some(first), segment, told, orderly })
@@ -153,7 +184,7 @@ fn take_back(events_file: &Path, head: Option<Link>) -> io::Result<u64> {
     // A compressed one was whole when it was written, and is on the disk.
     let plain = closed.iter().rposition(|segment| segment.compressed).map_or(0, |at| at + 1);
     for (at, segment) in closed.iter().enumerate().skip(plain) {
-        let found = scan(BufReader::with_capacity(1 << 20, File::open(&segment.path)?))?;
+        let found = scan(BufReader::with_capacity(1 << 20, File::open(&segment.path)?), None)?;
         if found.signed_end && found.rest == 0 {
             continue;
         }
@@ -183,7 +214,7 @@ fn take_back(events_file: &Path, head: Option<Link>) -> io::Result<u64> {
 /// The last closed segment that has records.
 fn last_closed(events_file: &Path) -> io::Result<Option<Scan>> {
     for segment in segment::closed(events_file)?.into_iter().rev() {
-        let found = scan(BufReader::with_capacity(1 << 20, segment::open(&segment.path)?))?;
+        let found = scan(BufReader::with_capacity(1 << 20, segment::open(&segment.path)?), None)?;
         if found.first.is_some() {
             return Ok(Some(found));
         }
@@ -191,11 +222,12 @@ fn last_closed(events_file: &Path) -> io::Result<Option<Scan>> {
     Ok(None)
 }
 
-/// Reads a segment to its end. Nothing is checked but its own chain: what it continues from is what it says.
+/// Reads a segment to its end. Nothing is checked but its own chain, which what it continues from is taken from, and that
+/// it has the record that the head signs.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn scan(mut from: impl BufRead) -> io::Result<Scan> {
+pub fn scan(mut from: impl BufRead, head: Option<Link>) -> io::Result<Scan> {
     let mut found = Scan::default();
     let mut line = Vec::new();
     loop {
@@ -220,6 +252,7 @@ pub fn scan(mut from: impl BufRead) -> io::Result<Scan> {
         };
         match (before, brief) {
             (Some(before), Some(brief)) if Link { seq: 0, hash: before }.hash_of(body) == hash => {
+                let before = found.last;
                 if brief.kind == Kind::Checkpoint {
                     found.before_excuse = None;
                 } else if brief.excuses() && found.before_excuse.is_none() {
@@ -229,12 +262,17 @@ pub fn scan(mut from: impl BufRead) -> io::Result<Scan> {
                     found.first = brief.journal.map(|opened| (brief.seq, opened));
                 }
                 found.last = Link { seq: brief.seq, hash };
+                found.is_other |= head.is_some_and(|head| head.seq == brief.seq && head.hash != hash);
                 found.last_time = brief.time;
                 if !matches!(brief.kind, Kind::Checkpoint | Kind::JournalOpened) {
                     found.last_kind = brief.kind;
                 }
                 found.signed_end = brief.kind == Kind::Checkpoint;
                 found.bytes += line.len() as u64;
+                if let Some(checkpoint) = brief.checkpoint {
+                    let head = Head { time: brief.time, checkpoint };
+                    found.signed = Some(Box::new(Signed { scan: Box::new(found.so_far()), before, head }));
+                }
             }
             (_, brief) => {
                 found.rest += line.len() as u64;
@@ -248,6 +286,23 @@ pub fn scan(mut from: impl BufRead) -> io::Result<Scan> {
 #[must_use]
 pub fn before(opened: &Opened) -> Option<Hash> {
     opened.continues.as_ref().map_or(Some(Hash::default()), |place| Hash::from_digits(place.hash.as_bytes()))
+}
+
+/// A checkpoint in a segment, and what there is up to it.
+#[derive(Debug)]
+struct Signed {
+    scan: Box<Scan>,
+    /// The record before it.
+    before: Link,
+    head: Head,
+}
+
+impl Signed {
+    /// Whether the key has signed it for what stands before it.
+    fn is_by(&self, key: &PublicKey, journal: &str) -> bool {
+        let signs = self.head.link() == Some(self.before) && &*self.head.checkpoint.journal == journal;
+        signs && self.head.is_signed_by(key)
+    }
 }
 
 impl Scan {
@@ -281,6 +336,8 @@ struct Brief {
     #[serde(default)]
     journal: Option<Opened>,
     #[serde(default)]
+    checkpoint: Option<Checkpoint>,
+    #[serde(default)]
     removed: Option<Removed>,
 }
 
@@ -311,7 +368,8 @@ fn set_aside_tail(path: &Path, bytes: u64, seq: u64) -> io::Result<()> {
     let to = segment::aside(path, &format!("torn-{seq}"));
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     file.seek(SeekFrom::Start(bytes))?;
-    let kept = File::create(&to).and_then(|mut torn| {
+    let mut options = OpenOptions::new();
+    let kept = options.write(true).create_new(true).mode(MODE).open(&to).and_then(|mut torn| {
         io::copy(&mut file, &mut torn)?;
         torn.sync_all()
     });

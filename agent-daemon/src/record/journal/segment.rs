@@ -179,13 +179,30 @@ pub struct Part {
     /// The one that is written to is held from before it was looked which others there are: when it is closed meanwhile,
     /// and another begun, it is neither passed over nor read twice.
     held: Option<File>,
+    closed: bool,
 }
 
 impl Part {
     /// A file that is no part of a journal, or one that is closed.
     #[must_use]
     pub fn of(path: PathBuf) -> Self {
-        Self { path, held: None }
+        Self { path, held: None, closed: false }
+    }
+
+    /// Lets go of a closed segment that cannot be read, for there are others: what is to be told of it. Nothing of one that
+    /// was removed meanwhile, which is recorded.
+    ///
+    /// # Errors
+    /// When it is not one that may be left out.
+    pub fn pass_over(&self, error: io::Error) -> io::Result<Option<String>> {
+        match error.kind() {
+            io::ErrorKind::NotFound if self.closed => Ok(None),
+            _ if self.closed && is_broken(&error) => Ok(Some(format!(
+                "{} is cut or altered ({error}): only what stands before that is told of it; `chaperone journal verify` says more",
+                self.path.display()
+            ))),
+            _ => Err(error),
+        }
     }
 
     /// Opens it to be read from its beginning, whatever its form; one reader at a time.
@@ -226,11 +243,12 @@ pub fn since(events_file: &Path, time: Option<Time>) -> Vec<Part> {
         // Who reads it tells the error.
         Err(error) => (None, error.kind() != io::ErrorKind::NotFound),
     };
-    let active = Part { path: events_file.to_owned(), held };
+    let active = Part { path: events_file.to_owned(), held, closed: false };
     let active_first = active.open().ok().and_then(first_of).map(|first| first.seq);
     let Ok(closed) = closed(events_file) else { return vec![active] };
     let closed = closed.into_iter().filter(|one| active_first.is_none() || one.first != active_first);
-    let mut parts: Vec<Part> = closed.map(|segment| Part::of(segment.path)).collect();
+    let mut parts: Vec<Part> =
+        closed.map(|segment| Part { closed: true, ..Part::of(segment.path) }).collect();
     // Between two segments there is no such file for a moment.
     if there || parts.is_empty() {
         parts.push(active);
@@ -324,6 +342,23 @@ mod tests {
         assert_eq!(read(&since(&active, None)), line(1) + &line(2) + &line(3));
         fs::remove_file(&active).unwrap();
         assert_eq!(read(&since(&active, None)), line(1) + &line(2) + &line(3));
+    }
+
+    #[test]
+    fn a_closed_segment_that_is_gone_or_broken_does_not_end_the_reading() {
+        let dir = tempfile::tempdir().unwrap();
+        let active = dir.path().join("events.ndjson");
+        fs::write(closed_path(&active, 1), "{\"seq\":1}\n").unwrap();
+        fs::write(&active, "{\"seq\":2}\n").unwrap();
+        let parts = since(&active, None);
+        let error = |kind: io::ErrorKind| io::Error::from(kind);
+        assert!(matches!(parts[0].pass_over(error(io::ErrorKind::NotFound)), Ok(None)));
+        let told = parts[0].pass_over(error(io::ErrorKind::UnexpectedEof)).unwrap().unwrap();
+        assert!(told.contains("events-00000000000000000001.ndjson is cut or altered"), "{told}");
+        assert!(parts[0].pass_over(error(io::ErrorKind::PermissionDenied)).is_err());
+        for part in [&parts[1], &Part::of(active)] {
+            assert!(part.pass_over(error(io::ErrorKind::NotFound)).is_err());
+        }
     }
 
     #[test]

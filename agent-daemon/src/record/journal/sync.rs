@@ -43,11 +43,11 @@ impl Sync {
     ///
     /// # Errors
     /// When there can be no thread.
-    pub fn start(events_file: &Path) -> io::Result<Self> {
+    pub fn start(events_file: &Path, key_dir: &Path) -> io::Result<Self> {
         let (requests, taken) = sync_channel(1);
         let failures = Arc::new(AtomicU64::new(0));
-        let (path, count) = (events_file.to_owned(), failures.clone());
-        let work = move || run(&taken, &path, &count);
+        let (path, key_dir, count) = (events_file.to_owned(), key_dir.to_owned(), failures.clone());
+        let work = move || run(&taken, (&path, &key_dir), &count);
         let thread = thread::Builder::new().name("journal-sync".to_owned()).spawn(work)?;
         Ok(Self { requests: Some(requests), waiting: None, thread: Some(thread), failures })
     }
@@ -104,10 +104,10 @@ impl Sync {
     }
 }
 
-fn run(requests: &Receiver<Request>, events_file: &Path, failures: &AtomicU64) {
+fn run(requests: &Receiver<Request>, places: (&Path, &Path), failures: &AtomicU64) {
     let mut failing = false;
     for request in requests {
-        match carry_out(&request, events_file) {
+        match carry_out(&request, places) {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     info!("the journal can be synced again");
@@ -119,14 +119,14 @@ fn run(requests: &Receiver<Request>, events_file: &Path, failures: &AtomicU64) {
             Err(error) => {
                 failures.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(path = %events_file.display(), %error, "the journal cannot be synced: a power cut may take more than its last seconds");
+                    warn!(path = %places.0.display(), %error, "the journal cannot be synced: a power cut may take more than its last seconds");
                 }
             }
         }
     }
 }
 
-fn carry_out(request: &Request, events_file: &Path) -> io::Result<()> {
+fn carry_out(request: &Request, (events_file, key_dir): (&Path, &Path)) -> io::Result<()> {
     for file in &request.files {
         file.sync_data()?;
     }
@@ -134,7 +134,7 @@ fn carry_out(request: &Request, events_file: &Path) -> io::Result<()> {
     if let Some(head) = &request.head {
         // Before the head, the names: a segment that was begun is nothing without its own.
         File::open(directory)?.sync_all()?;
-        head.write(events_file)?;
+        head.write(events_file, key_dir)?;
     }
     Ok(())
 }
