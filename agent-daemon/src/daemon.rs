@@ -263,7 +263,8 @@ fn build(config: &Config, kernel: Kernel, in_force: InForce, rules: Rules) -> Re
     line.learn_cgroups();
     for pid in host::pids() {
         if let (Some(label), Some(exe)) = (kernel.label(pid), host::exe(pid)) {
-            let image = Image { exe: exe.into(), script: None, pid, agent: label.instance != 0 };
+            let exe = line.masks.shapes(&exe).unwrap_or(exe).into();
+            let image = Image { exe, script: None, pid, agent: label.instance != 0 };
             line.lineage.images.insert(label.exec_id, image);
         }
     }

@@ -146,6 +146,28 @@ fn what_an_agent_starts_is_followed_and_what_it_floods_is_folded_and_bounded() {
     for form in [Form::Json, Form::Dot, Form::Mermaid, Form::Html] {
         tell(&trail, form, Extent { all: true, depth: None }, 120).unwrap();
     }
+    // Nothing is folded, however deep.
+    let all = tell(&trail, Form::Text, Extent { all: true, depth: None }, 200).unwrap();
+    assert!(!all.contains("--all shows them") && all.lines().count() > 20_000, "{}", all.lines().count());
+    assert!(all.lines().any(|line| line.contains(" +14000 ")), "{}", all.lines().last().unwrap_or_default());
+}
+
+#[test]
+fn an_image_that_finds_no_room_is_counted_once() {
+    let mut story = Story::default();
+    let agent = Image(0x0001_0000_000a_0001, 4100, 1, "/usr/bin/python3.11");
+    story.exec(0, agent, &["python3"]);
+    for n in 1..20_010 {
+        story.exec(n, Image(agent.0 + n, 4100 + n as u32, agent.0, "/usr/bin/dash"), &["sh"]);
+    }
+    // One whose exec was not recorded.
+    for n in 0..100 {
+        let late = Image(agent.0 + 50_000, 60_000, agent.0, "/usr/bin/curl");
+        story.connects(30_000 + n, late, "203.0.113.7:443", None, None);
+    }
+    let counts = of_lines(&story.lines, INSTANCE).counts;
+    // Each of its acts was refused, for which there is room.
+    assert_eq!((counts.images, counts.beyond), (20_010, 10), "{counts:?}");
 }
 
 fn of_lines(lines: &[u8], id: &str) -> Trail {
@@ -153,6 +175,32 @@ fn of_lines(lines: &[u8], id: &str) -> Trail {
     let file = dir.path().join("events.ndjson");
     fs::write(&file, lines).unwrap();
     of(id, &file).unwrap()
+}
+
+#[test]
+fn a_segment_that_is_cut_is_told_as_far_as_it_can_be_read() {
+    let mut story = Story::default();
+    let agent = Image(0x0001_0000_000a_0001, 4100, 1, "/usr/bin/python3.11");
+    story.exec(0, agent, &["python3"]);
+    for n in 1..200 {
+        story.exec(n, Image(agent.0 + n, 4100 + n as u32, agent.0, "/usr/bin/dash"), &["sh"]);
+    }
+    let lines: Vec<&[u8]> = story.lines.split_inclusive(|byte| *byte == b'\n').collect();
+    let dir = tempfile::tempdir().unwrap();
+    let active = dir.path().join("events.ndjson");
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gz, &lines[..150].concat()).unwrap();
+    let gz = gz.finish().unwrap();
+    let closed = dir.path().join("events-00000000000000000001.ndjson.gz");
+    fs::write(&active, lines[150..].concat()).unwrap();
+    let images = |bytes: &[u8]| {
+        fs::write(&closed, bytes).unwrap();
+        let source = Source::journal(&active, None, None);
+        trail(&INSTANCE.parse().unwrap(), &source).unwrap().counts.images
+    };
+    assert_eq!(images(&gz), 200);
+    let some = images(&gz[..gz.len() / 2]);
+    assert!((60..150).contains(&some), "{some}");
 }
 
 #[test]

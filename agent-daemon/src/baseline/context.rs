@@ -46,7 +46,7 @@ impl Context {
             return single(seen, program).into_iter().collect();
         }
         if !self.live.contains_key(&key) {
-            self.make_room();
+            self.make_room(&key.0);
         }
         let live = match self.live.get_mut(&key) {
             Some(live) => live,
@@ -93,10 +93,13 @@ impl Context {
         general
     }
 
-    /// At the bound the instance with the lowest key goes, of whichever boot: what still acts comes back at once.
-    fn make_room(&mut self) {
+    /// At the bound one goes: of another boot, which does not act any more, or else the oldest, which comes back at once if
+    /// it still acts.
+    fn make_room(&mut self, boot: &Name) {
+        let is_of_another = |end: Option<(&Key, &Live)>| end.is_some_and(|((of, _), _)| of != boot);
+        let last = !is_of_another(self.live.first_key_value()) && is_of_another(self.live.last_key_value());
         if self.live.len() >= INSTANCES_MAX
-            && let Some((key, _)) = self.live.pop_first()
+            && let Some((key, _)) = if last { self.live.pop_last() } else { self.live.pop_first() }
         {
             self.changed.insert(key);
             self.evicted += 1;

@@ -172,12 +172,12 @@ impl Printer {
     fn journal(&mut self, events_file: &Path) -> Result<()> {
         let parts = segment::since(events_file, self.filter.since);
         let Some(count) = self.keep_last else {
-            return parts.iter().try_for_each(|part| self.file(part));
+            return parts.iter().try_for_each(|part| self.part(part));
         };
         // From the newest back: of months only so much is read.
         for part in parts.iter().rev() {
             let after = std::mem::take(&mut self.kept);
-            self.file(part)?;
+            self.part(part)?;
             self.kept.extend(after);
             self.kept.drain(..self.kept.len().saturating_sub(count));
             if self.kept.len() >= count {
@@ -187,18 +187,26 @@ impl Printer {
         Ok(())
     }
 
-    fn file(&mut self, part: &Part) -> Result<()> {
+    fn part(&mut self, part: &Part) -> Result<()> {
         let path = &part.path;
-        let file = match part.open() {
-            Ok(file) => file,
+        let left_out = match self.file(part).or_else(|error| part.pass_over(error)) {
+            Ok(left_out) => left_out,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 anyhow::bail!(
                     "{} does not exist: has the daemon ever run? (--file names another)",
                     path.display()
                 )
             }
-            Err(error) => return Err(error).with_context(|| format!("open {}", path.display())),
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         };
+        if let Some(left_out) = left_out {
+            anstream::eprintln!("chaperone: {left_out}");
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, part: &Part) -> std::io::Result<Option<String>> {
+        let file = part.open()?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
@@ -215,7 +223,7 @@ impl Printer {
             }
             line.clear();
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn follow(&mut self, lines: &mut Lines) -> Result<()> {

@@ -163,7 +163,10 @@ pub fn tell(trail: &Trail, form: Form, extent: Extent, width: usize) -> Result<S
         Form::Json => serde_json::to_string_pretty(trail)? + "\n",
         Form::Dot => graph::dot(trail, &view::rows(trail, extent)),
         Form::Mermaid => graph::mermaid(trail, &view::rows(trail, extent)),
-        Form::Html => html::page(trail, &view::rows(trail, extent)),
+        Form::Html => {
+            let depth = Some(extent.depth.unwrap_or(html::DEPTH_MAX).min(html::DEPTH_MAX));
+            html::page(trail, &view::rows(trail, Extent { depth, ..extent }))
+        }
     })
 }
 

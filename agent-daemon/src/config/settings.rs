@@ -273,7 +273,7 @@ pub fn config(node: &Node, problems: &mut Problems) -> Option<Config> {
         baselines(node, &mut config.baselines, problems);
     }
     if let Some(node) = fields.get("sinks") {
-        config.sinks = sinks::sinks(node, problems);
+        config.sinks = sinks::sinks(node, &config.events_file, problems);
     }
     if let Some(node) = fields.get("mask_words") {
         let items = fields::items(node, "mask_words", problems);

@@ -2,7 +2,10 @@
 
 mod wanted;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use agent_common::verdict::Verdict;
 use schemars::JsonSchema;
@@ -221,8 +224,8 @@ fn authority_of(text: &str, default: u16) -> Option<(String, u16)> {
     usable.then(|| (host.to_owned(), port))
 }
 
-/// The sinks of the settings.
-pub fn sinks(node: &Node, problems: &mut Problems) -> Sinks {
+/// The sinks of the settings, whose events come from this file.
+pub fn sinks(node: &Node, events_file: &Path, problems: &mut Problems) -> Sinks {
     let Some(fields) = Fields::of(node, "sinks", problems) else { return Sinks::new() };
     let mut sinks = Sinks::new();
     for (name, key, value) in fields.rest() {
@@ -238,9 +241,34 @@ pub fn sinks(node: &Node, problems: &mut Problems) -> Sinks {
             problems.push(Problem::new(&key.place, format!("more than {SINKS_MAX} sinks"), remedy));
             break;
         }
-        sinks.extend(sink(value, problems).map(|sink| (name.to_owned(), sink)));
+        let Some(sink) = sink(value, problems) else { continue };
+        if let Target::File(path) = &sink.to {
+            let other = sinks.iter().find(|(_, other)| other.to == sink.to).map(|(name, _)| name);
+            let taken = match other {
+                Some(other) => Some(format!("is the file of the sink {other} too")),
+                None => {
+                    is_of_journal(path, events_file).then(|| "is one of the journal's own files".to_owned())
+                }
+            };
+            if let Some(taken) = taken {
+                let what = format!("{} {taken}", quoted(&path.display().to_string()));
+                problems.push(Problem::new(&value.place, what, "write another file"));
+            }
+        }
+        sinks.insert(name.to_owned(), sink);
     }
     sinks
+}
+
+/// Whether the journal may have a file of that name: the event file, a segment, the head, what is set aside.
+fn is_of_journal(path: &Path, events_file: &Path) -> bool {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (name, own) = (name(path), name(events_file));
+    let stem = events_file.file_stem().unwrap_or_default().to_string_lossy();
+    let segment = name.strip_prefix(&*stem).and_then(|rest| rest.strip_prefix('-'));
+    let is_segment = segment.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let beside = name == own || name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('.'));
+    path.parent() == events_file.parent() && (beside || is_segment)
 }
 
 fn sink(node: &Node, problems: &mut Problems) -> Option<Sink> {
@@ -295,6 +323,18 @@ const NAME_BYTES_MAX: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_journals_files_are_no_sinks() {
+        let events_file = Path::new("/var/log/chaperone/events.ndjson");
+        for name in ["events.ndjson", "events.ndjson.head", "events-00000000000000000001.ndjson.gz"] {
+            assert!(is_of_journal(&events_file.with_file_name(name), events_file), "{name}");
+        }
+        for name in ["copy.ndjson", "events-copy.ndjson", "events.ndjson2"] {
+            assert!(!is_of_journal(&events_file.with_file_name(name), events_file), "{name}");
+        }
+        assert!(!is_of_journal(Path::new("/var/log/events.ndjson"), events_file));
+    }
 
     #[test]
     fn targets_come_back_from_their_text() {

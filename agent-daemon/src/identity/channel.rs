@@ -18,6 +18,8 @@ use crate::event::{
 #[derive(Debug, Default)]
 pub struct Channels {
     windows: BTreeMap<(u64, Name), Window>,
+    /// Names in all of them.
+    names: usize,
 }
 
 /// What one instance has asked for below one domain since its window began.
@@ -42,27 +44,36 @@ impl Channels {
         let dns = event.dns.as_ref().filter(|_| event.kind == Kind::DnsQuery)?;
         let domain = registered(&dns.name)?;
         let key = (instance.0, Name::from(domain));
-        if !self.windows.contains_key(&key) && self.windows.len() >= CHANNELS_MAX {
+        let over = |window: &Window| event.time.0.saturating_sub(window.began.0) > WINDOW_NS;
+        if self.windows.get(&key).is_some_and(over) {
+            self.remove(&key);
+        }
+        let is_new = !self.windows.contains_key(&key);
+        while is_new && self.windows.len() >= CHANNELS_MAX || self.names >= NAMES_OF_ALL_MAX {
             self.forget_oldest();
         }
         let window = self.windows.entry(key).or_insert_with(|| Window::at(event.time));
-        if event.time.0.saturating_sub(window.began.0) > WINDOW_NS {
-            *window = Window::at(event.time);
-        }
+        let before = window.names.len();
         window.add(&dns.name, domain, dns.kind.as_deref());
+        self.names += window.names.len() - before;
         window.tell(event.time, domain)
     }
 
     /// Forgets an instance that has ended.
     pub fn forget(&mut self, instance: InstanceId) {
         self.windows.retain(|key, _| key.0 != instance.0);
+        self.names = self.windows.values().map(|window| window.names.len()).sum();
     }
 
     fn forget_oldest(&mut self) {
         let oldest = self.windows.iter().min_by_key(|(_, window)| window.began.0).map(|(key, _)| key.clone());
         if let Some(key) = oldest {
-            self.windows.remove(&key);
+            self.remove(&key);
         }
+    }
+
+    fn remove(&mut self, key: &(u64, Name)) {
+        self.names -= self.windows.remove(key).map_or(0, |window| window.names.len());
     }
 }
 
@@ -123,6 +134,8 @@ pub const FREE_FORM_QUESTIONS: u64 = 50;
 const NAMES_MAX: usize = 4_096;
 /// Domains of instances that are watched at a time; beyond it the one that was begun first is begun anew.
 pub const CHANNELS_MAX: usize = 4_096;
+/// Names of all domains together, likewise: a few megabytes.
+pub const NAMES_OF_ALL_MAX: usize = 262_144;
 
 #[cfg(test)]
 mod tests {
@@ -184,5 +197,15 @@ mod tests {
         assert_eq!(channels.windows.len(), CHANNELS_MAX);
         channels.forget(InstanceId(7));
         assert!(channels.windows.is_empty());
+        // Many names of many domains.
+        for at in 0..NAMES_OF_ALL_MAX as u64 + 1_000 {
+            channels.observe(&question(1, &format!("n{at}.d{}.com", at / NAMES_MAX as u64), "A"));
+        }
+        let names = |channels: &Channels| channels.windows.values().map(|w| w.names.len()).sum::<usize>();
+        assert!(channels.names <= NAMES_OF_ALL_MAX && channels.names == names(&channels));
+        assert!(channels.names > NAMES_OF_ALL_MAX - 2 * NAMES_MAX);
+        // One whose time is over begins anew, and frees what it held.
+        channels.observe(&question(10_000, "n.d63.com", "A"));
+        assert_eq!(channels.names, names(&channels));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     config::files::{FILE_BYTES_MAX, FILES_MAX},
     control::{api::BoundView, server},
     identity::{
-        channel::CHANNELS_MAX,
+        channel::{CHANNELS_MAX, NAMES_OF_ALL_MAX},
         lineage::{CGROUPS_MAX, IMAGES_MAX, RESOLVED_MAX},
     },
     kernel::measure::Measured,
@@ -276,6 +276,12 @@ pub const BOUNDS: &[Bound] = &[
         "instances × registered domains whose questions are counted (dns_channel)",
         CHANNELS_MAX as u64,
         "the one begun first is begun anew: what was asked before does not count any more",
+    ),
+    bound(
+        "names_asked_for",
+        "different names below those domains that are told apart (dns_channel)",
+        NAMES_OF_ALL_MAX as u64,
+        "the domain begun first is begun anew",
     ),
     bound(
         "images_known",

@@ -77,6 +77,12 @@ impl Line {
         };
         let mut event = hooks::decode(&head, bytes, &Reading { boot_offset_ns, argv, masks: &self.masks })?;
         self.recorder.metrics.received(head.kind, head.header.subject.origin);
+        if let Some(cgroup) = &mut event.new_cgroup
+            && let Some(shown) = self.masks.shapes(&cgroup.path)
+        {
+            // What lies in it is told with its path.
+            cgroup.path = shown.into();
+        }
         self.lineage.learn(&event);
         self.lineage.attribute(&mut event, &self.names);
         self.recorder.metrics.judged(&event);
@@ -157,8 +163,10 @@ impl Line {
 
     /// Reads the paths of all cgroups that there are.
     pub fn learn_cgroups(&mut self) {
-        let cgroups = &mut self.lineage.cgroups;
-        host::walk_cgroups(&mut |id, path| cgroups.insert(id, path));
+        let (cgroups, masks) = (&mut self.lineage.cgroups, &self.masks);
+        host::walk_cgroups(&mut |id, path| {
+            cgroups.insert(id, masks.shapes(path).as_deref().unwrap_or(path));
+        });
     }
 
     /// Forgets what is there no more and no event said so.

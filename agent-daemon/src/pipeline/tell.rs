@@ -67,7 +67,10 @@ impl Pipeline {
         for running in found {
             let label = &running.seed.label;
             let Some(instance) = running.begins else { continue };
-            let exe = running.exe.as_ref().map(|path| Name::from(path.to_string_lossy()));
+            let exe = running.exe.as_ref().map(|path| {
+                let path = path.to_string_lossy();
+                Name::from(self.line.masks.shapes(&path).as_deref().unwrap_or(&path))
+            });
             let names = &self.line.names;
             let subject = Subject {
                 origin: Word::from_raw(label.origin),

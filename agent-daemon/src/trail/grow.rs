@@ -272,6 +272,8 @@ impl Grower {
             if self.followed.len() < super::find::FOLLOWED_MAX {
                 self.followed.insert((boot.clone(), id));
                 self.needles.add(id.to_string());
+            } else {
+                self.trail.counts.instances_beyond += 1;
             }
             return true;
         }
@@ -334,6 +336,10 @@ impl Grower {
         let mut marks = self.marks(&shown);
         if exec && event.exec.as_ref().is_some_and(|exec| exec.recognised.is_some()) && parent.is_some() {
             marks.push(Mark::Entered);
+        }
+        // One that finds no room is met again with each act of it, which is counted by itself.
+        if !exec && !self.has_room(&marks) {
+            return None;
         }
         self.trail.counts.images += 1;
         let at = self.push(NodeKind::Image, shown, parent, marks)?;
@@ -465,6 +471,10 @@ impl Grower {
         marks
     }
 
+    fn has_room(&self, marks: &[Mark]) -> bool {
+        self.trail.nodes.len() < if marks.is_empty() { NODES_MAX } else { NODES_MAX + MARKED_MAX }
+    }
+
     fn push(
         &mut self,
         kind: NodeKind,
@@ -472,8 +482,7 @@ impl Grower {
         parent: Option<usize>,
         marks: Vec<Mark>,
     ) -> Option<usize> {
-        let room = if marks.is_empty() { NODES_MAX } else { NODES_MAX + MARKED_MAX };
-        if self.trail.nodes.len() >= room {
+        if !self.has_room(&marks) {
             self.trail.counts.beyond += 1;
             return None;
         }

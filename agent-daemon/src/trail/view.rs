@@ -96,7 +96,7 @@ impl<'a> Tree<'a> {
             siblings.reverse();
             siblings.sort_by_key(|at| nodes[*at].event.time);
         }
-        let depth_max = extent.depth.unwrap_or(usize::MAX).min(DEPTH_MAX);
+        let depth_max = extent.depth.unwrap_or(if extent.all { usize::MAX } else { DEPTH_MAX });
         Self { nodes, children, roots, findings, below, weights, depth_max }
     }
 
@@ -218,5 +218,5 @@ const SCREEN: usize = 34;
 const SIBLINGS: &[usize] = &[16, 12, 8, 6, 5, 4, 3, 2];
 /// So many roots are shown where nothing stands out.
 const ROOTS: usize = 3;
-/// So deep is shown at most: a chain of processes can be as long as its agent likes.
+/// So deep is shown where nobody says otherwise: a chain of processes can be as long as its agent likes.
 const DEPTH_MAX: usize = 32;

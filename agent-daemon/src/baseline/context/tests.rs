@@ -141,6 +141,16 @@ fn instances_that_run_are_bounded_and_what_does_nothing_takes_no_place() {
     }
     assert_eq!((context.live.len(), context.evicted), (INSTANCES_MAX, 10));
     assert_eq!(context.changed().filter(|(_, state)| state.is_none()).count(), 10);
+    // What a boot before has left goes first, wherever its name lies.
+    for boot in ["another", "zz"] {
+        let (mut context, mut old) = (Context::default(), of(1, Act::Socket("raw icmp".into())));
+        old.boot = boot.into();
+        context.behaviours(&old);
+        for instance in 0..INSTANCES_MAX as u64 {
+            context.behaviours(&of(instance, Act::Socket("raw icmp".into())));
+        }
+        assert!(context.live.len() == INSTANCES_MAX && context.live.keys().all(|(of, _)| **of != *boot));
+    }
 }
 
 #[test]

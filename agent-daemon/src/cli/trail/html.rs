@@ -133,6 +133,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
+/// So deep are elements nested: what lies deeper is in a list of its own.
+pub(super) const DEPTH_MAX: usize = 32;
 /// Levels of folded nodes that are told apart by their indent.
 const INDENT: usize = 20;
 

@@ -93,7 +93,7 @@ fn supply(source: &Source, full: &SyncSender<Result<Block>>, used: &Receiver<Blo
     for part in &source.parts {
         let path = &part.path;
         let each = begun(part, source.since).and_then(|file| {
-            let mut lines = Lines { file, rest: Vec::new(), within_a_giant: false };
+            let mut lines = Lines { file, rest: Vec::new(), within_a_giant: false, failed: None };
             loop {
                 let mut block = used.try_recv().unwrap_or_default();
                 let more = lines.fill(&mut block)?;
@@ -105,7 +105,7 @@ fn supply(source: &Source, full: &SyncSender<Result<Block>>, used: &Receiver<Blo
                 }
             }
         });
-        match each {
+        match each.or_else(|error| told(part.pass_over(error)?)) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -125,6 +125,14 @@ fn supply(source: &Source, full: &SyncSender<Result<Block>>, used: &Receiver<Blo
     }
 }
 
+/// Tells what was left out, and goes on.
+fn told(left_out: Option<String>) -> std::io::Result<bool> {
+    if let Some(left_out) = left_out {
+        anstream::eprintln!("chaperone: {left_out}");
+    }
+    Ok(true)
+}
+
 /// A segment, where there is a time from a place soon before it. Compressed ones have no places: they are small.
 fn begun(part: &Part, since: Option<Time>) -> std::io::Result<Box<dyn Reader + Send>> {
     let Some((since, mut file)) = since.and_then(|since| Some((since, part.plain()?))) else {
@@ -142,18 +150,26 @@ struct Lines {
     rest: Vec<u8>,
     /// A line that is longer than the largest block is none of ours: it is passed over to its end.
     within_a_giant: bool,
+    /// What ended it, told when the lines before it are handed on.
+    failed: Option<std::io::Error>,
 }
 
 impl Lines {
     /// Whether there may be more.
     fn fill(&mut self, block: &mut Block) -> std::io::Result<bool> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let bytes = &mut block.bytes;
         let mut filled = self.rest.len();
         bytes.resize(bytes.len().max(filled + CHUNK_BYTES), 0);
         bytes[..filled].copy_from_slice(&self.rest);
         block.got = 0;
         loop {
-            let got = self.file.read(&mut bytes[filled..])?;
+            let got = self.file.read(&mut bytes[filled..]).unwrap_or_else(|error| {
+                self.failed = Some(error);
+                0
+            });
             let at_end = got == 0;
             block.got += got as u64;
             filled += got;
@@ -182,7 +198,7 @@ impl Lines {
             self.rest.extend_from_slice(&bytes[end..filled]);
             block.lines = begin..end;
             // What is left at the end is a line that was not finished: the next block is that.
-            return Ok(!at_end || !self.rest.is_empty());
+            return Ok(!at_end || !self.rest.is_empty() || self.failed.is_some());
         }
     }
 }

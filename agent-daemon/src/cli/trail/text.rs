@@ -19,8 +19,11 @@ pub(super) fn page(trail: &Trail, rows: &[Row], width: usize) -> String {
     out.push('\n');
     // Which rows are their parents' last, and which have others below them.
     let mut last_of = std::collections::HashMap::new();
+    // A parent stands before its children.
+    let mut depths: Vec<usize> = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         last_of.insert(row.parent, at);
+        depths.push(row.parent.map_or(0, |parent| depths[parent] + 1));
     }
     for (at, row) in rows.iter().enumerate() {
         let (when, clock, words) = match &row.content {
@@ -41,7 +44,7 @@ pub(super) fn page(trail: &Trail, rows: &[Row], width: usize) -> String {
                 line::Words { what: paint(DIM, line::fold(folded)), tags: String::new() },
             ),
         };
-        let branches = branches(rows, &last_of, at);
+        let branches = branches(rows, &last_of, at, depths[at]);
         let used = AHEAD + branches.chars().count();
         let words = words.within(width.saturating_sub(used));
         let line = format!("{}{words}", paint(DIM, format!("{when:>8} {clock:8} {branches}")));
@@ -51,11 +54,16 @@ pub(super) fn page(trail: &Trail, rows: &[Row], width: usize) -> String {
     out
 }
 
-/// `│  └─ `
-fn branches(rows: &[Row], last_of: &std::collections::HashMap<Option<usize>, usize>, at: usize) -> String {
+/// `│  └─ `, and of what lies deeper than fits, how much: `+12 │  └─ `.
+fn branches(
+    rows: &[Row],
+    last_of: &std::collections::HashMap<Option<usize>, usize>,
+    at: usize,
+    depth: usize,
+) -> String {
     let mut parts = Vec::new();
     let mut here = at;
-    while let Some(parent) = rows[here].parent {
+    while let Some(parent) = rows[here].parent.filter(|_| parts.len() < INDENT_MAX) {
         let last = last_of.get(&Some(parent)) == Some(&here);
         parts.push(match (here == at, last) {
             (true, true) => "└─ ",
@@ -65,8 +73,12 @@ fn branches(rows: &[Row], last_of: &std::collections::HashMap<Option<usize>, usi
         });
         here = parent;
     }
-    parts.iter().rev().copied().collect()
+    let above = depth - parts.len();
+    let begin = if above > 0 { format!("+{above} ") } else { String::new() };
+    begin + &parts.iter().rev().copied().collect::<String>()
 }
 
+/// Levels that are drawn: more would leave no room for what happened.
+const INDENT_MAX: usize = 32;
 /// Characters before the tree.
 const AHEAD: usize = 18;

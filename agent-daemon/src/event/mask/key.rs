@@ -8,7 +8,7 @@ pub(super) fn names_a_secret(name: &str, configured: &[String]) -> bool {
         return true;
     }
     let flat: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
-    let last = lower.rsplit(['_', '-', '.']).next().unwrap_or(&lower);
+    let last = last_word(&lower);
     let says_so = SECRET.iter().any(|word| flat.contains(word))
         || LAST.contains(&last) && !DOUBTFUL.contains(&flat.as_str())
         || END.iter().any(|word| flat.ends_with(word))
@@ -33,7 +33,14 @@ pub(super) fn holds_a_secret(name: &str, value: &str, configured: &[String]) -> 
     let bare = value.trim_matches(['"', '\'', '\\']);
     // A working directory, or the password of a connection string.
     flat == "pwd" && !bare.starts_with(['/', '~', '.'])
-        || (DOUBTFUL.contains(&flat.as_str()) || flat.ends_with("tokens")) && looks_random(bare)
+        || (DOUBTFUL.contains(&flat.as_str())
+            || last_word(name).eq_ignore_ascii_case("key")
+            || flat.ends_with("tokens"))
+            && looks_random(bare)
+}
+
+fn last_word(name: &str) -> &str {
+    name.rsplit(['_', '-', '.']).next().unwrap_or(name)
 }
 
 /// Whether the value only says where the secret is: `$TOKEN`, `${{ secrets.X }}`, `$(pass x)`, or is masked already.
@@ -98,7 +105,7 @@ const SECRET: &[&str] = &[
 ];
 
 /// As the last word of the name.
-const LAST: &[&str] = &["pw", "pat", "auth", "passwort", "psk", "sig"];
+const LAST: &[&str] = &["pw", "pat", "auth", "passwort", "psk", "sig", "bearer"];
 
 /// As the end of the name: `storepass`, `dbpwd`.
 const END: &[&str] = &["pass", "pwd", "rootpw", "userpw", "adminpw"];

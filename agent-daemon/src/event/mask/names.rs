@@ -1,4 +1,4 @@
-//! Tokens in what an event names beside arguments: sockets, hosts, cgroups.
+//! Tokens in what an event names beside arguments and cgroups: sockets, hosts.
 
 use super::Masks;
 use crate::event::{Event, Name};
@@ -7,7 +7,7 @@ impl Masks {
     /// Replaces tokens of a well-known shape in names and paths that others have chosen. Call when the event has been judged:
     /// what counts names below a domain must see them whole.
     pub fn names(&self, event: &mut Event) {
-        let Event { network, unix, dns, tls, http, new_cgroup, .. } = event;
+        let Event { network, unix, dns, tls, http, .. } = event;
         let names = [
             network.as_mut().and_then(|network| network.name.as_mut()),
             dns.as_mut().map(|dns| &mut dns.name),
@@ -22,7 +22,6 @@ impl Masks {
             unix.as_mut().map(|unix| &mut unix.path),
             tls.as_mut().and_then(|tls| tls.server_name.as_mut()),
             http.as_mut().and_then(|http| http.host.as_mut()),
-            new_cgroup.as_mut().map(|cgroup| &mut cgroup.path),
         ];
         for text in texts.into_iter().flatten() {
             if let Some(shown) = self.shapes(text) {
