@@ -8,6 +8,7 @@ pub mod endpoints;
 pub mod gaps;
 pub mod journal;
 pub mod names;
+pub mod soak;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ enum Name {
     Cost,
     /// The journal beside plain appends and auditd
     Journal,
+    /// The daemon's memory over millions of events
+    Soak,
 }
 
 impl Bench {
@@ -53,6 +56,7 @@ impl Bench {
             Name::Baselines => crate::agents::traffic::run(&self.mode)?,
             Name::Cost => cost::run()?,
             Name::Journal => journal::run(&self.mode)?,
+            Name::Soak => soak::run(&self.mode)?,
         };
         let text = serde_json::to_string(&report)?;
         std::fs::write("/tmp/bench.json", &text)?;

@@ -100,6 +100,7 @@ impl Guest {
             tally.run(identified::CASES, only, &mut shared);
             tally.run(record::CASES, only, &mut shared);
             tally.run(sinks::CASES, only, &mut shared);
+            tally.run(sinks::NETWORK_CASES, only, &mut shared);
         }
         Ok(tally.exit_code())
     }

@@ -1,5 +1,7 @@
 //! A daemon with a configuration, in a directory of its own: its events, its verdicts, and what processes are labelled.
 
+mod metrics;
+
 use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
@@ -11,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
+
+pub use self::metrics::Metrics;
 
 /// How a daemon is started.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +29,8 @@ pub struct Start {
     pub scope: Option<PathBuf>,
     /// Leave it in force when the daemon ends, until [`Daemon::detach`]; else it ends with the daemon.
     pub pinned: bool,
+    /// At this size a segment of the journal is closed; 0 for never.
+    pub events_file_bytes_max: u64,
     /// Where its directory is made, instead of the place for temporary files.
     pub place: Option<PathBuf>,
 }
@@ -52,8 +58,8 @@ impl Daemon {
         let pins = if start.pinned { PIN_DIR } else { "off" };
         let settings = format!(
             "apiVersion: chaperone/v1\nkind: Daemon\nspec:\n  config_dir: {this}\n  state_dir: {this}/state\n  \
-             events_file: {this}/events.ndjson\n  events_file_bytes_max: 0\n  control_socket: {this}/control.sock\n  pin_dir: {pins}\n{}",
-            start.settings
+             events_file: {this}/events.ndjson\n  events_file_bytes_max: {}\n  control_socket: {this}/control.sock\n  pin_dir: {pins}\n{}",
+            start.events_file_bytes_max, start.settings
         );
         fs::write(directory.join("chaperone.yaml"), settings)?;
         if !start.documents.is_empty() {
@@ -177,13 +183,19 @@ impl Daemon {
 
     /// Lets everything that has happened reach the file.
     pub fn settle(&mut self) -> Result<()> {
-        let mut before = usize::MAX;
-        while before != self.seen.len() {
-            before = self.seen.len();
-            thread::sleep(Duration::from_millis(300));
-            self.read()?;
+        loop {
+            let mut before = usize::MAX;
+            while before != self.seen.len() {
+                before = self.seen.len();
+                thread::sleep(Duration::from_millis(300));
+                self.read()?;
+            }
+            // A batch may take longer than that. Who answers this writes them too: one that has ended has nothing to wait for.
+            let Ok(metrics) = self.metrics() else { return Ok(()) };
+            if metrics.value("chaperone_ring_waiting_bytes")? == 0.0 {
+                return self.read();
+            }
         }
-        Ok(())
     }
 
     /// Runs a verb of the command line against this daemon.
@@ -327,6 +339,22 @@ pub fn program(name: &str) -> Result<PathBuf> {
         .map(|directory| directory.join(name))
         .find(|path| path.exists())
         .with_context(|| format!("{name} is neither on PATH nor beside this program"))
+}
+
+/// Writes a line to a FIFO that somebody reads, or soon does.
+pub fn tell(fifo: &Path, line: &str) -> Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let end = Instant::now() + EVENT_MAX;
+    loop {
+        let opened = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(fifo);
+        match opened {
+            Ok(mut fifo) => return writeln!(fifo, "{line}").context("write to the FIFO"),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error).context("nobody reads the FIFO"),
+        }
+    }
 }
 
 /// Writes an executable file.

@@ -21,7 +21,7 @@ enum Command {
     Act(Act),
     /// Listen on everything that the ways can reach
     Receive(Receive),
-    /// Take batches of events by HTTP
+    /// Take events by HTTP, or as syslog
     Sink(Sink),
     /// Run the cases of a guest
     Guest(Guest),

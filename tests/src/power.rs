@@ -254,4 +254,4 @@ const DOCUMENTS: &str = "apiVersion: chaperone/v1\nkind: Agent\nmetadata: { name
                          spec: { owner: tests, role: bot, match: [ { exe: /run/power-bot } ] }\n---\n\
                          apiVersion: chaperone/v1\nkind: Role\nmetadata: { name: bot }\n\
                          spec: { mode: enforce, network: { default: allow } }\n";
-const LIFE_MAX: Duration = Duration::from_secs(200);
+const LIFE_MAX: Duration = Duration::from_secs(440);

@@ -47,7 +47,7 @@ const PLAIN: Benchmark = Benchmark {
     memory_mb: None,
 };
 
-const TABLE: [Benchmark; 9] = [
+const TABLE: [Benchmark; 10] = [
     Benchmark { name: "accounting", ..PLAIN },
     Benchmark { name: "attribution", systemd: true, ..PLAIN },
     Benchmark { name: "agents", cgroup: true, agents: true, memory_mb: Some(AGENTS_MEMORY_MB), ..PLAIN },
@@ -56,6 +56,7 @@ const TABLE: [Benchmark; 9] = [
     Benchmark { name: "endpoints", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
     Benchmark { name: "journal", icount: true, ..PLAIN },
     Benchmark { name: "names", kernels: &["6.1", "6.12"], cgroup: true, ..PLAIN },
+    Benchmark { name: "soak", ..PLAIN },
     Benchmark { name: "gaps", kernels: &["6.1", "6.12"], cgroup: true, one_thread: true, ..PLAIN },
 ];
 

@@ -336,6 +336,6 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 const TCP_SYN: u8 = 2;
 const ACT_MAX: Duration = Duration::from_secs(20);
-const ARRIVAL_MAX: Duration = Duration::from_millis(1500);
+const ARRIVAL_MAX: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(150);
 const READY_MAX: Duration = Duration::from_secs(30);

@@ -39,8 +39,8 @@ fn ends(seen: &mut Seen) -> Result<Outcome> {
     let end = of_instance.iter().position(|event| event["exit"]["instance_ended"] == true);
     let end = end.context("no process_exit says that its instance ended")?;
     ensure!(of_instance[end]["kind"] == "process_exit", "{}", tell(of_instance[end]));
-    // What the daemon says of an act may come later than the act.
-    let said = |kind: &str| matches!(kind, "program_identified" | "finding" | "reaction");
+    // What the daemon says of an act may come later than the act; of processes that end at once, any may be told last.
+    let said = |kind: &str| matches!(kind, "program_identified" | "finding" | "reaction" | "process_exit");
     let acts = of_instance[end + 1..].iter().filter(|event| !event["kind"].as_str().is_some_and(said));
     let later: Vec<String> = acts.map(|event| tell(event)).collect();
     ensure!(later.is_empty(), "it acted after its end: {}", later.join(" ; "));

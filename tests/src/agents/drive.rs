@@ -119,5 +119,5 @@ pub fn end(child: &mut Child, max: Duration) -> Result<i32> {
     }
 }
 
-const AGENT_MAX: Duration = Duration::from_secs(400);
-const PERSON_MAX: Duration = Duration::from_secs(60);
+const AGENT_MAX: Duration = Duration::from_secs(1000);
+const PERSON_MAX: Duration = Duration::from_secs(300);

@@ -210,13 +210,8 @@ fn lost(seen: &[Value]) -> Result<BTreeMap<String, u64>> {
 }
 
 fn unlabelled(daemon: &Daemon) -> Result<u64> {
-    let output = daemon.cli(&["metrics"])?;
-    let text = String::from_utf8(output.stdout)?;
-    let of = |name: &str| -> Result<u64> {
-        let start = format!("chaperone_kernel_total{{counter=\"{name}\"}} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&start));
-        Ok(value.with_context(|| format!("the metrics have no {name}"))?.parse::<f64>()? as u64)
-    };
+    let metrics = daemon.metrics()?;
+    let of = |name| metrics.counter(name);
     Ok(of("births_unlabelled")? + of("acts_unlabelled")? + of("label_allocation_failed")?)
 }
 

@@ -109,11 +109,8 @@ fn replaced(shared: &mut Shared) -> Result<Outcome> {
     let found = daemon.seen[from..].iter().find(|e| e["finding"]["what"] == "new_version");
     let why = found.and_then(|e| e["finding"]["how_unusual"].as_str()).unwrap_or_default();
     ensure!(why.contains(&again[..12]) && why.contains(&hash[..12]), "{found:?}");
-    let metrics = String::from_utf8(daemon.cli(&["metrics"])?.stdout)?;
-    ensure!(
-        metrics.contains("chaperone_programs_unidentified_total{reason=\"changed\"} 0"),
-        "some were not identified"
-    );
+    let unidentified = "chaperone_programs_unidentified_total{reason=\"changed\"}";
+    ensure!(daemon.metrics()?.value(unidentified)? == 0.0, "some were not identified");
     fs::remove_file(tool)?;
     Ok(Outcome::Held)
 }

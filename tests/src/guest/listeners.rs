@@ -46,7 +46,9 @@ fn told(shared: &mut Shared) -> Result<Outcome> {
     let all: Vec<&str> = ["do", "python3", "-c", SERVER].into_iter().chain(offers).chain(others).collect();
     baselines::run(&bot, &all)?;
     // The same by somebody outside every instance.
-    std::process::Command::new("python3").args(["-c", SERVER, "tcp,127.0.0.1,8008"]).status()?;
+    let outside =
+        std::process::Command::new("python3").args(["-c", SERVER, "tcp,127.0.0.1,8008"]).status()?;
+    ensure!(outside.success(), "the one outside: {outside}");
     daemon.settle()?;
     let listened: Vec<(String, String, u64)> = daemon
         .seen

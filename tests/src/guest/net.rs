@@ -139,10 +139,8 @@ fn counted(shared: &mut Shared) -> Result<Outcome> {
         Daemon::start(&Start { documents, mode: Some(shared.mode.clone()), ..Start::default() })?;
     Command::new(&bot).output()?;
     daemon.settle()?;
-    let output = daemon.cli(&["metrics"])?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let wanted = "chaperone_verdicts_total{agent=\"bot\",role=\"bot\",verdict=\"deny\"} 3";
-    ensure!(text.contains(wanted), "no line {wanted}");
+    let denied = "chaperone_verdicts_total{agent=\"bot\",role=\"bot\",verdict=\"deny\"}";
+    ensure!(daemon.metrics()?.value(denied)? == 3.0, "another number of verdicts");
     Ok(Outcome::Held)
 }
 

@@ -5,8 +5,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -159,43 +158,33 @@ fn metrics(shared: &mut Shared) -> Result<Outcome> {
     const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
     fs::write(SWITCH, "0")?;
     let (bot, daemon) = bot("/run/chaperone-metrics", shared)?;
-    let text = || -> Result<String> {
-        let output = daemon.cli(&["metrics"])?;
-        ensure!(output.status.success(), "metrics: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
-    };
-    let value = |text: &str, series: &str| -> Result<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.with_context(|| format!("no {series} in\n{text}"))?.parse().context("not a number")
-    };
-    let counter = |name: &str| format!("chaperone_kernel_total{{counter=\"{name}\"}}");
-    let before = text()?;
+    let before = daemon.metrics()?;
     for name in ["acts_unlabelled", "births_unlabelled", "label_allocation_failed", "cgroup_table_full"] {
-        ensure!(value(&before, &counter(name))? == 0.0, "{name} is not 0");
+        ensure!(before.counter(name)? == 0, "{name} is not 0");
     }
-    ensure!(value(&before, "chaperone_processes{origin=\"none\"}")? == 0.0, "a process has no label");
-    ensure!(value(&before, "chaperone_ring_size_bytes")? >= 4096.0, "no ring buffer");
-    ensure!(value(&before, "chaperone_kernel_memory_bytes")? > 1e6, "no kernel memory");
+    ensure!(before.value("chaperone_processes{origin=\"none\"}")? == 0.0, "a process has no label");
+    ensure!(before.value("chaperone_ring_size_bytes")? >= 4096.0, "no ring buffer");
+    ensure!(before.value("chaperone_kernel_memory_bytes")? > 1e6, "no kernel memory");
     ensure!(
-        !before.contains("chaperone_hook_runs_total"),
+        !before.0.contains("chaperone_hook_runs_total"),
         "hooks are timed though the kernel does not count"
     );
     fs::write(SWITCH, "1")?;
     ensure!(refused(&bot)?, "the agent's connect passed");
-    let after = text()?;
+    let after = daemon.metrics()?;
     fs::write(SWITCH, "0")?;
     for hook in ["sched_process_exec", "task_newtask"] {
         let of = |family: &str| format!("chaperone_hook_{family}_total{{hook=\"{hook}\"}}");
         ensure!(
-            value(&after, &of("runs"))? >= 1.0 && value(&after, &of("seconds"))? > 0.0,
+            after.value(&of("runs"))? >= 1.0 && after.value(&of("seconds"))? > 0.0,
             "{hook} was not timed"
         );
     }
     let guarantee = if shared.is_lsm() { "refused_in_the_call" } else { "not_seen" };
     let line = format!("chaperone_guarantee_info{{rule=\"unix\",way=\"unix\",guarantee=\"{guarantee}\"}}");
-    ensure!(value(&after, &line)? == 1.0, "another guarantee");
+    ensure!(after.value(&line)? == 1.0, "another guarantee");
     let deny = "chaperone_verdicts_total{agent=\"bot\",role=\"bot\",verdict=\"deny\"}";
-    ensure!(value(&after, deny)? == 1.0, "another number of verdicts");
+    ensure!(after.value(deny)? == 1.0, "another number of verdicts");
     Ok(Outcome::Held)
 }
 
@@ -240,8 +229,13 @@ fn guarantees(shared: &mut Shared) -> Result<Outcome> {
             command.args(["--mode", "cgroup"]);
         }
         let mut again = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let started = daemon.wait(from, "the start", |e| e["kind"] == "policy_changed");
-        thread::sleep(Duration::from_millis(500));
+        let end = Instant::now() + START_MAX;
+        let started = loop {
+            match daemon.wait(from, "the start", |e| e["kind"] == "policy_changed") {
+                Err(_) if Instant::now() < end && again.try_wait()?.is_none() => {}
+                started => break started,
+            }
+        };
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(again.id() as i32),
             nix::sys::signal::Signal::SIGTERM,
@@ -260,3 +254,5 @@ fn guarantees(shared: &mut Shared) -> Result<Outcome> {
     }
     Ok(Outcome::Held)
 }
+
+const START_MAX: Duration = Duration::from_secs(240);

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     case::{Case, Outcome, case},
     guest::Shared,
-    harness::{Daemon, find_marked, marked_command},
+    harness::{Daemon, find_marked, marked_command, tell},
 };
 
 pub const CASES: &[Case<Shared>] = &[
@@ -56,6 +56,13 @@ fn taught(path: &str, shared: &Shared, spec: &str) -> Result<(std::path::PathBuf
     Ok((bot, daemon))
 }
 
+/// The same, and then findings have consequences: one of a rate, at the turn of a minute, must not end what is being taught.
+fn taught_then(path: &str, shared: &Shared, baseline: &str) -> Result<(std::path::PathBuf, Daemon)> {
+    let (bot, mut daemon) = taught(path, shared, &role("alert", baseline))?;
+    super::promoted::change(&mut daemon, path, &role("enforce", baseline))?;
+    Ok((bot, daemon))
+}
+
 /// An agent with a child, and one that left its session and its parent.
 struct Tree {
     root: Child,
@@ -80,13 +87,15 @@ impl Tree {
             .stdin(Stdio::null())
             .spawn()
             .context("start the agent")?;
-        let marks = [find_marked(&child)?, find_marked(&away)?];
-        Ok(Self { root, marks, fifo })
+        // From here on it is ended with this.
+        let mut tree = Self { root, marks: [0; 2], fifo };
+        tree.marks = [find_marked(&child)?, find_marked(&away)?];
+        Ok(tree)
     }
 
     /// Has it call.
     fn act(&mut self, to: &str) -> Result<()> {
-        fs::write(&self.fifo, format!("{to}\n")).context("tell the agent where to call")
+        tell(&self.fifo, to)
     }
 
     fn pids(&self) -> [u32; 3] {
@@ -94,7 +103,7 @@ impl Tree {
     }
 
     fn end(&mut self) {
-        for pid in self.pids() {
+        for pid in self.pids().into_iter().filter(|pid| *pid > 0) {
             let pid = nix::unistd::Pid::from_raw(pid as i32);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
@@ -134,7 +143,7 @@ fn state(pid: u32) -> Option<char> {
 }
 
 fn wait_for(what: &str, holds: impl Fn() -> bool) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while !holds() {
         ensure!(Instant::now() < end, "it did not come to pass: {what}");
         thread::sleep(Duration::from_millis(20));
@@ -162,8 +171,7 @@ fn reaction(daemon: &mut Daemon, from: usize, effect: &str) -> Result<Value> {
 }
 
 fn stop(shared: &mut Shared) -> Result<Outcome> {
-    let (bot, mut daemon) =
-        taught("/run/chaperone-react-stop", shared, &role("enforce", "{ stop: medium }"))?;
+    let (bot, mut daemon) = taught_then("/run/chaperone-react-stop", shared, "{ stop: medium }")?;
     // Another instance of the same agent, a person's process: neither is of the tree.
     let other = Tree::grow(&bot, "react-other")?;
     let mut beside =
@@ -204,9 +212,8 @@ fn stop(shared: &mut Shared) -> Result<Outcome> {
     beside.kill()?;
     beside.wait()?;
     after.sort_unstable();
-    let metrics = String::from_utf8(daemon.cli(&["metrics"])?.stdout)?;
-    let wanted = format!("chaperone_reactions_total{{effect=\"stop\"}} {rounds}");
-    ensure!(metrics.contains(&wanted), "no `{wanted}`");
+    let reactions = daemon.metrics()?.value("chaperone_reactions_total{effect=\"stop\"}")?;
+    ensure!(reactions == rounds as f64, "{reactions} reactions are counted of {rounds}");
     let ms = |ns: u64| ns as f64 / 1e6;
     println!(
         "   from the act to the last process stopped: median {:.1} ms, most {:.1} ms, of {rounds}",
@@ -217,8 +224,7 @@ fn stop(shared: &mut Shared) -> Result<Outcome> {
 }
 
 fn kill(shared: &mut Shared) -> Result<Outcome> {
-    let (bot, mut daemon) =
-        taught("/run/chaperone-react-kill", shared, &role("enforce", "{ kill: medium }"))?;
+    let (bot, mut daemon) = taught_then("/run/chaperone-react-kill", shared, "{ kill: medium }")?;
     let mut tree = Tree::grow(&bot, "react-kill")?;
     daemon.settle()?;
     let from = daemon.seen.len();
@@ -238,7 +244,7 @@ fn kill(shared: &mut Shared) -> Result<Outcome> {
         let all = daemon.processes()?;
         Ok(all.iter().filter(|p| p["agent"] == "bot" && p["comm"] != "").count())
     };
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while of_it(&daemon)? > 0 {
         ensure!(Instant::now() < end, "{} processes are left", of_it(&daemon)?);
         thread::sleep(Duration::from_millis(100));
@@ -258,13 +264,13 @@ fn resists(shared: &mut Shared) -> Result<Outcome> {
     let (go, count) = (Path::new("/run/resist.go"), Path::new("/run/resist.count"));
     let script = "import ctypes, os, socket, threading, time
 def go():
-    n = 0
+    count = os.open('/run/resist.count', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while True:
-        n += 1
-        open('/run/resist.count', 'w').write(str(n))
+        os.write(count, b'x')
         if os.path.exists('/run/resist.go'):
             socket.socket().connect_ex(('127.0.78.1', 9))
         time.sleep(0.02)
+open('/run/resist.pid', 'w').write(str(os.getpid()))
 threading.Thread(target=go).start()
 ctypes.CDLL(None).syscall(60, 0)
 ";
@@ -273,15 +279,12 @@ ctypes.CDLL(None).syscall(60, 0)
         .args(["do", "bash", "-c", "python3 /run/resist.py & wait"])
         .spawn()
         .context("start the agent")?;
-    let written = || fs::read_to_string(count).unwrap_or_default();
-    wait_for("it counts", || !written().is_empty())?;
-    wait_for("its first thread ends", || {
-        running("/run/resist.py").iter().all(|pid| *pid == root.id() || state(*pid) != Some('R')) && {
-            let before = written();
-            thread::sleep(Duration::from_millis(200));
-            before != written()
-        }
-    })?;
+    let written = || fs::metadata(count).map_or(0, |meta| meta.len());
+    wait_for("it counts", || written() > 0)?;
+    let first = || fs::read_to_string("/run/resist.pid").ok()?.trim().parse().ok().and_then(state);
+    wait_for("its first thread ends", || first() == Some('Z'))?;
+    let before = written();
+    wait_for("it goes on", || written() > before)?;
     daemon.settle()?;
     let from = daemon.seen.len();
     fs::write(go, "")?;
@@ -296,12 +299,12 @@ ctypes.CDLL(None).syscall(60, 0)
     }
     root.kill()?;
     root.wait()?;
-    for path in [go, count, Path::new("/run/resist.py")] {
+    for path in [go, count, Path::new("/run/resist.py"), Path::new("/run/resist.pid")] {
         drop(fs::remove_file(path));
     }
     let done = done?;
     ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
-    ensure!(!before.is_empty() && before == after, "it went on: {before} to {after}");
+    ensure!(before > 0 && before == after, "it went on: {before} to {after}");
     Ok(Outcome::Held)
 }
 
@@ -317,7 +320,7 @@ fn continues(shared: &mut Shared) -> Result<Outcome> {
     let start = || Command::new(&bot).args(["do", "bash", "-c", script]).stdin(Stdio::null()).spawn();
     for _ in 0..2 {
         let mut usual = start().context("start the agent")?;
-        fs::write(fifo, format!("{USUAL}\n"))?;
+        tell(fifo, USUAL)?;
         daemon.settle()?;
         end_tree(&daemon)?;
         usual.wait()?;
@@ -326,10 +329,10 @@ fn continues(shared: &mut Shared) -> Result<Outcome> {
     let mut root = start().context("start the agent")?;
     daemon.settle()?;
     let from = daemon.seen.len();
-    fs::write(fifo, "127.0.78.2/9\n")?;
+    tell(fifo, "127.0.78.2/9")?;
     let done = daemon.wait(from, "the stop", |e| e["kind"] == "reaction");
     thread::sleep(Duration::from_millis(300));
-    let standing: Vec<Option<char>> = tree(&daemon)?.into_iter().map(state).collect();
+    let standing: Vec<Option<char>> = tree(&daemon)?.into_iter().map(state).filter(runs).collect();
     end_tree(&daemon)?;
     root.wait()?;
     drop(fs::remove_file(fifo));
@@ -337,6 +340,11 @@ fn continues(shared: &mut Shared) -> Result<Outcome> {
     ensure!(done["reaction"]["incomplete"].is_null(), "{done}");
     ensure!(standing.len() >= 2 && standing.iter().all(|state| *state == Some('T')), "{standing:?}");
     Ok(Outcome::Held)
+}
+
+/// One that has ended and waits for its parent, which may be stopped, is shown as its instance's still.
+fn runs(state: &Option<char>) -> bool {
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 /// Processes of all instances that run.
@@ -383,11 +391,10 @@ fn below(shared: &mut Shared) -> Result<Outcome> {
         daemon.wait(from, "the one below", |e| e["agent"] == "sub" && e["kind"] == "process_exec")?;
         Ok(root)
     };
-    let tell = |name: &str, to: &str| fs::write(fifo(name), format!("{to}\n")).context("tell where to call");
     for _ in 0..2 {
         let mut usual = start(&mut daemon)?;
-        tell("bot", USUAL)?;
-        tell("sub", USUAL)?;
+        tell(&fifo("bot"), USUAL)?;
+        tell(&fifo("sub"), USUAL)?;
         daemon.settle()?;
         end_tree(&daemon)?;
         usual.wait()?;
@@ -406,7 +413,7 @@ fn below(shared: &mut Shared) -> Result<Outcome> {
         let mut root = start(&mut daemon)?;
         daemon.settle()?;
         let from = daemon.seen.len();
-        tell(acts, "127.0.78.3/9")?;
+        tell(&fifo(acts), "127.0.78.3/9")?;
         let done = daemon.wait(from, "the stop", |e| e["kind"] == "reaction");
         outcome.push((acts, standing(&daemon)?));
         end_tree(&daemon)?;
@@ -418,7 +425,8 @@ fn below(shared: &mut Shared) -> Result<Outcome> {
     }
     for (acts, all) in outcome {
         for agent in ["bot", "sub"] {
-            let of: Vec<_> = all.iter().filter(|(name, _)| name == agent).map(|(_, state)| *state).collect();
+            let of: Vec<_> =
+                all.iter().filter(|(name, _)| name == agent).map(|(_, state)| *state).filter(runs).collect();
             let stopped = acts == "bot" || agent == "sub";
             let right = !of.is_empty() && of.iter().all(|state| (*state == Some('T')) == stopped);
             ensure!(right, "{acts} acted, of {agent}: {of:?}");

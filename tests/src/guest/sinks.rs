@@ -1,6 +1,10 @@
 //! Sinks while the daemon enforces: one is dead, comes up, is killed under load, or stands still; the other and the
 //! verdicts go on.
 
+mod network;
+
+pub use self::network::CASES as NETWORK_CASES;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -35,10 +39,8 @@ pub const SYSTEMD_CASES: &[Case<Shared>] =
 fn killed(shared: &mut Shared) -> Result<Outcome> {
     let place = Place::make("/run/chaperone-sinks")?;
     let (copy, kept) = (place.0.join("copy"), place.0.join("kept"));
-    let sinks = format!(
-        "{{ copy: {{ to: \"file:{}\" }}, hook: {{ to: \"http://127.0.0.1:{PORT}/in\" }} }}",
-        copy.display()
-    );
+    let sinks =
+        format!("{{ copy: {{ to: \"file:{}\" }}, hook: {{ to: \"http://{AT}/in\" }} }}", copy.display());
     let mut daemon = place.daemon(shared, &sinks)?;
 
     // Dead from the beginning.
@@ -53,13 +55,14 @@ fn killed(shared: &mut Shared) -> Result<Outcome> {
     let (up, why) = (&doctor["hook"]["running"]["up"], doctor["hook"]["running"]["error"].to_string());
     ensure!(*up == false && why.contains("refused") && doctor["copy"]["running"]["up"] == true, "{doctor}");
 
-    let mut receiver = Receiver::start(&kept)?;
+    let mut receiver = Ended::receiver(&kept)?;
     wait("all that it missed", || Ok(value(&daemon, "waiting", "hook")? == 0.0))?;
     ensure!(value(&daemon, "up", "hook")? == 1.0, "it is not up");
 
     // Killed twice while events come.
-    let mut load = place.load()?;
+    let load = place.load()?;
     for _ in 0..2 {
+        wait("it is up", || Ok(value(&daemon, "up", "hook")? == 1.0))?;
         thread::sleep(Duration::from_secs(2));
         receiver.0.kill()?;
         receiver.0.wait()?;
@@ -67,10 +70,9 @@ fn killed(shared: &mut Shared) -> Result<Outcome> {
         place.act(5)?;
         wait("a failure told", || Ok(value(&daemon, "failures_total", "hook")? > failures))?;
         wait("the copy meanwhile", || Ok(value(&daemon, "up", "copy")? == 1.0))?;
-        receiver = Receiver::start(&kept)?;
+        receiver = Ended::receiver(&kept)?;
     }
-    load.kill()?;
-    load.wait()?;
+    drop(load);
     // Read before the wait: a checkpoint may come behind it.
     daemon.settle()?;
     for sink in ["copy", "hook"] {
@@ -123,14 +125,13 @@ fn held(shared: &mut Shared) -> Result<Outcome> {
 fn journald(shared: &mut Shared) -> Result<Outcome> {
     let place = Place::make("/run/chaperone-journald")?;
     let mut daemon = place.daemon(shared, "{ journal: { to: \"journald:\" } }")?;
-    let mut load = place.load()?;
+    let load = place.load()?;
     for how in [&["kill", "-s", "KILL", UNIT][..], &["restart", UNIT], &["kill", "-s", "KILL", UNIT]] {
         thread::sleep(Duration::from_secs(2));
         ensure!(Command::new("systemctl").args(how).status()?.success(), "systemctl {how:?}");
         place.act(3)?;
     }
-    load.kill()?;
-    load.wait()?;
+    drop(load);
     daemon.settle()?;
     wait("journald's own", || Ok(value(&daemon, "waiting", "journal")? == 0.0))?;
     daemon.read()?;
@@ -203,11 +204,11 @@ impl Place {
     }
 
     /// The agent tries until this is killed.
-    fn load(&self) -> Result<Child> {
+    fn load(&self) -> Result<Ended> {
         let line = format!("while true; do {}; done", self.0.join("agent").display());
         let mut shell = Command::new("bash");
         shell.args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        shell.spawn().context("start the load")
+        Ok(Ended(shell.spawn().context("start the load")?))
     }
 }
 
@@ -217,17 +218,18 @@ impl Drop for Place {
     }
 }
 
-struct Receiver(Child);
+/// Ended when it is dropped.
+struct Ended(Child);
 
-impl Receiver {
-    fn start(kept: &Path) -> Result<Self> {
+impl Ended {
+    fn receiver(kept: &Path) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("sink").arg(PORT).arg(kept).stdin(Stdio::null());
+        command.args(["sink", AT]).arg(kept).stdin(Stdio::null());
         Ok(Self(command.spawn().context("start the receiver")?))
     }
 }
 
-impl Drop for Receiver {
+impl Drop for Ended {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
@@ -236,12 +238,7 @@ impl Drop for Receiver {
 
 /// What the metrics say of a sink.
 fn value(daemon: &Daemon, family: &str, sink: &str) -> Result<f64> {
-    let output = daemon.cli(&["metrics"])?;
-    ensure!(output.status.success(), "metrics: {}", String::from_utf8_lossy(&output.stderr));
-    let (text, series) =
-        (String::from_utf8(output.stdout)?, format!("chaperone_sink_{family}{{sink=\"{sink}\"}} "));
-    let value = text.lines().find_map(|line| line.strip_prefix(&series));
-    value.with_context(|| format!("no {series}"))?.parse().context("not a number")
+    daemon.metrics()?.value(&format!("chaperone_sink_{family}{{sink=\"{sink}\"}}"))
 }
 
 fn doctor(daemon: &Daemon) -> Result<Value> {
@@ -252,7 +249,9 @@ fn doctor(daemon: &Daemon) -> Result<Value> {
 
 fn seqs(file: &Path) -> Result<Vec<u64>> {
     let text = fs::read_to_string(file)?;
-    let events = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+    // A line may be being written.
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let events = whole.map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
     Ok(events.iter().filter_map(|event| event["seq"].as_u64()).collect())
 }
 
@@ -293,5 +292,5 @@ metadata: { name: bot }
 spec: { mode: enforce, network: { default: deny, defaults: { unix: allow } } }
 ";
 const UNIT: &str = "systemd-journald";
-const PORT: &str = "9876";
+const AT: &str = "127.0.0.1:9876";
 const EVENTS_MIN: usize = 60;

@@ -48,7 +48,7 @@ fn watched(shared: &mut Shared) -> Result<Outcome> {
 
     let mode = format!("chaperone_info{{mode=\"{}\"}} == 1", shared.mode);
     prometheus.wait("the daemon's mode", || Ok(prometheus.has(&mode)?.then_some(())))?;
-    ensure!(prometheus.has("up{job=\"chaperone\"} == 1")?, "the daemon does not answer");
+    prometheus.wait("an answer", || Ok(prometheus.has("up{job=\"chaperone\"} == 1")?.then_some(())))?;
     ensure!(
         !prometheus.firing()?.iter().any(|name| name == REFUSED),
         "a refusal is told before there is one"
@@ -72,7 +72,7 @@ impl Prometheus {
         fs::create_dir_all(directory)?;
         fs::write(directory.join("alerts.yaml"), ALERTS)?;
         let settings = format!(
-            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [ alerts.yaml ]\n\
+            "global: {{ scrape_interval: 3s, evaluation_interval: 3s }}\nrule_files: [ alerts.yaml ]\n\
              scrape_configs: [ {{ job_name: chaperone, static_configs: [ {{ targets: [ \"{METRICS}\" ] }} ] }} ]\n"
         );
         fs::write(directory.join("prometheus.yaml"), settings)?;

@@ -33,14 +33,14 @@ const WAYS: &[Way] = &[
     Way {
         name: "a daemon's unix socket (docker.sock)",
         broker: Broker::System("exec socat UNIX-LISTEN:/run/docker.sock,fork,unlink-early SYSTEM:'LEAF'"),
-        text: "sleep 900 | socat - UNIX-CONNECT:/run/docker.sock",
+        text: "until [ -S /run/docker.sock ]; do sleep 0.1; done; sleep 900 | socat - UNIX-CONNECT:/run/docker.sock",
         systemd: false,
         told: "docker",
     },
     Way {
         name: "a person's tmux server",
         broker: Broker::Person("tmux -L shared -f /dev/null new-session -d 'sleep 900'"),
-        text: "tmux -L shared new-window -d 'LEAF'",
+        text: "until [ -S /tmp/tmux-0/shared ]; do sleep 0.1; done; tmux -L shared new-window -d 'LEAF'",
         systemd: false,
         told: "tmux",
     },

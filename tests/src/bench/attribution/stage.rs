@@ -242,5 +242,5 @@ fn agent(name: &str, entries: &str) -> String {
 
 const ROLE: &str = "apiVersion: chaperone/v1\nkind: Role\nmetadata: { name: watched }\nspec:\n  mode: observe\n  \
                     network: { default: allow }\n";
-const LEAVES_MAX: Duration = Duration::from_secs(90);
+const LEAVES_MAX: Duration = Duration::from_secs(240);
 const ENDS_MAX: Duration = Duration::from_secs(15);

@@ -52,7 +52,7 @@ const WAYS_IN: &[WayIn] = &[
         "login on a terminal",
         Who::Human,
         From::System,
-        "{ sleep 2; echo 'LEAF; exit'; while sleep 1; do echo; done; } | script -qfc 'login -p -f alice' /dev/null",
+        "{ while sleep 2; do echo 'LEAF; exit'; done; } | script -qfc 'login -p -f alice' /dev/null",
     ),
     WayIn("su, login shell, by the system", Who::System, From::System, "su - alice -c 'LEAF'"),
     WayIn("su, login shell, by a person", Who::Human, From::Person, "su - alice -c 'LEAF'"),

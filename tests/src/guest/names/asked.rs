@@ -31,7 +31,7 @@ def connected(name):
     return sent(lambda: s.send(question(name)))
 def stream(name, split=False):
     s = socket.create_connection(("127.0.0.77", 53), 2)
-    s.settimeout(1)
+    s.settimeout(4)
     data = question(name)
     data = struct.pack(">H", len(data)) + data
     if split:
@@ -199,7 +199,11 @@ fn with_file(shared: &Shared, before: &str) -> Result<()> {
     })?;
     ensure!(told["network"]["name"] == "api.example.test", "{told}");
     write("127.53.0.3 api.example.test\n")?;
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !String::from_utf8_lossy(&stage.daemon.cli(&["names"])?.stdout).contains("127.53.0.3") {
+        ensure!(std::time::Instant::now() < end, "the change of the file is not known");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
     let got = stage.bot("print(connect('api.example.test'), connect('127.53.0.1'))")?;
     ensure!(got == "passed refused", "after a change of the file: {got}");
     stage.daemon.crash()?;

@@ -33,11 +33,14 @@ pub fn attached(shared: &mut Shared) -> Result<Outcome> {
         ensure!(told.contains(words), "the refusal does not say {words:?}: {told}");
     }
     expect(&stage, 0, "after a refused change", &format!("{by_address}, connect('127.60.0.1')"))?;
+    // What is watched may be read again by itself from here on.
+    let from = stage.daemon.seen.len();
     drop(alone);
 
     let named = "connect('NAME.erp.example.test'), connect('127.61.9.9')";
     let with = |name: &str| named.replace("NAME", name);
-    change(&mut stage, RULES)?;
+    stage.daemon.rewrite(&documents(RULES))?;
+    stage.daemon.wait(from, "the change", |e| e["kind"] == "policy_changed")?;
     expect(&stage, 1, "with names", &with("b-127-61-0-1"))?;
     stage.daemon.crash()?;
     expect(&stage, 1, "without the daemon", &with("c-127-61-0-2"))?;

@@ -203,8 +203,7 @@ impl Stage {
 
     /// What the kernel side has counted of answers and addresses.
     fn counters(&self) -> Result<BTreeMap<String, u64>> {
-        let output = self.daemon.cli(&["metrics"])?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = self.daemon.metrics()?.0;
         let pair = |line: &str| {
             let (name, count) = line.split_once("counter=\"")?.1.split_once("\"} ")?;
             name.starts_with("name").then(|| Some((name.to_owned(), count.trim().parse().ok()?)))?

@@ -48,7 +48,7 @@ def hello(name=None, more=(), record=16384):
     b = b'\3\3' + b'\7' * 32 + b'\0' + b'\0\2\x13\1' + b'\1\0' + struct.pack('>H', len(e)) + e
     m = b'\1' + struct.pack('>I', len(b))[1:] + b
     return b''.join(b'\x16\3\1' + struct.pack('>H', len(m[i:i+record])) + m[i:i+record] for i in range(0, len(m), record))
-def say(to, parts, port=443, wait=1.0):
+def say(to, parts, port=443, wait=4.0):
     if isinstance(parts, bytes): parts = [parts]
     try:
         s = socket.create_connection((to, port), 5)
@@ -234,7 +234,7 @@ def fast(name):
     to = socket.gethostbyname('o-127-71-1-1.erp.example.test')
     s = socket.socket()
     s.sendto(hello(name), socket.MSG_FASTOPEN, (to, 443))
-    s.settimeout(1)
+    s.settimeout(4)
     try: return 'all' if len(s.recv(65536)) == len(hello(name)) else 'part'
     except OSError: return '0'
 print(fast('evil.test'), fast('b.erp.example.test'))";
@@ -243,7 +243,7 @@ print(fast('evil.test'), fast('b.erp.example.test'))";
 const CHILD: &str = "
 def child(name):
     s = socket.create_connection(('c-127-71-1-2.erp.example.test', 443), 5)
-    s.settimeout(1)
+    s.settimeout(4)
     if os.fork() == 0:
         s.sendall(hello(name)); os._exit(0)
     os.wait()
@@ -255,7 +255,7 @@ print(child('evil.test'), child('b.erp.example.test'))";
 const SENDFILE: &str = "
 def file(name):
     s = socket.create_connection(('s-127-71-1-3.erp.example.test', 443), 5)
-    s.settimeout(1)
+    s.settimeout(4)
     with open('/run/spoken-hello', 'wb') as f: f.write(hello(name))
     with open('/run/spoken-hello', 'rb') as f: os.sendfile(s.fileno(), f.fileno(), 0, 4096)
     try: return 'all' if len(s.recv(65536)) == len(hello(name)) else 'part'

@@ -34,7 +34,7 @@ fn leaves(before: &[&str], tag: &str) -> Result<Vec<(String, u32)>> {
     let mut leaves = Vec::new();
     let mut running = Vec::new();
     for shape in shapes()? {
-        let leaf = marked_command(&format!("{tag}-{shape}"), 120);
+        let leaf = marked_command(&format!("{tag}-{shape}"), 900);
         let words = [before, &[&own, "act", "shape", &shape, "--", "/bin/bash", "-c", &leaf]].concat();
         let child = super::start(&words)?;
         running.push((shape, child));
@@ -111,32 +111,19 @@ fn accounted(shared: &mut Shared) -> Result<Outcome> {
     launcher(&bot)?;
     let mut daemon = daemon(shared, agent("bot", &[format!("exe: {}", bot.display())]))?;
     let bot = bot.to_string_lossy().into_owned();
-    let before = counters(&daemon)?;
+    let before = daemon.metrics()?;
     run(&[&bot, "/bin/bash", "-c", "for i in $(seq 50); do /bin/true & (true); done; wait"])?;
     daemon.settle()?;
     thread::sleep(Duration::from_millis(200));
-    let after = counters(&daemon)?;
-    let grown = |name: &str| after(name) - before(name);
-    ensure!(grown("births_labelled") > 100.0, "only {} births", grown("births_labelled"));
+    let after = daemon.metrics()?;
+    let grown = |name: &str| -> Result<u64> { Ok(after.counter(name)? - before.counter(name)?) };
+    ensure!(grown("births_labelled")? > 100, "only {} births", grown("births_labelled")?);
     for never in ["births_unlabelled", "acts_unlabelled", "label_allocation_failed", "instance_table_full"] {
-        ensure!(grown(never) == 0.0, "{never} grew by {}", grown(never));
+        ensure!(grown(never)? == 0, "{never} grew by {}", grown(never)?);
     }
-    ensure!(grown("instances_started") == 1.0 && grown("instances_ended") == 1.0, "an instance is left");
+    ensure!(grown("instances_started")? == 1 && grown("instances_ended")? == 1, "an instance is left");
     let of = |kind: &str| daemon.seen.iter().filter(|e| e["kind"] == kind && e["agent"] == "bot").count();
     let (forks, exits) = (of("process_fork"), of("process_exit"));
     ensure!(exits == forks + 1, "{forks} processes born below the first, {exits} ended");
     Ok(Outcome::Held)
-}
-
-/// The kernel side's named counters, from `metrics`.
-fn counters(daemon: &Daemon) -> Result<impl Fn(&str) -> f64 + use<>> {
-    let output = daemon.cli(&["metrics"])?;
-    ensure!(output.status.success(), "metrics: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(move |name: &str| {
-        text.lines()
-            .find(|line| line.contains(&format!("\"{name}\"")) || line.contains(name))
-            .and_then(|line| line.rsplit(' ').next()?.parse().ok())
-            .unwrap_or(f64::NAN)
-    })
 }

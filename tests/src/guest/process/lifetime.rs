@@ -107,9 +107,13 @@ fn ended(shared: &mut Shared) -> Result<Outcome> {
     let left =
         processes.iter().filter(|process| instances.contains(&process["instance"].to_string())).count();
     ensure!(left == 0, "{left} processes of ended instances are shown");
-    let metrics = String::from_utf8_lossy(&daemon.cli(&["metrics"])?.stdout).into_owned();
-    let live = metrics.lines().find(|line| line.starts_with("chaperone_instances{") && !line.ends_with(" 0"));
-    ensure!(metrics.contains("chaperone_agent_tasks 0") && live.is_none(), "after all have ended: {live:?}");
+    let metrics = daemon.metrics()?;
+    let live =
+        metrics.0.lines().find(|line| line.starts_with("chaperone_instances{") && !line.ends_with(" 0"));
+    ensure!(
+        metrics.value("chaperone_agent_tasks")? == 0.0 && live.is_none(),
+        "after all have ended: {live:?}"
+    );
     Ok(Outcome::Held)
 }
 

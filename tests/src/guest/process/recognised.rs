@@ -184,7 +184,7 @@ fn before(shared: &mut Shared) -> Result<Outcome> {
         &bot,
         &format!(
             "#!/bin/bash\n(setsid bash -c '{}' &)\nbash -c '{child}' 2>{}/out\nsleep 5\n",
-            marked_command("before", 60),
+            marked_command("before", 900),
             place.display()
         ),
     )?;
