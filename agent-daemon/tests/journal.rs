@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "journal/between.rs"]
+mod between;
 #[path = "journal/kill.rs"]
 mod kill;
 #[path = "journal/power.rs"]

@@ -413,5 +413,7 @@ const RESOLVERS_MAX: usize = agent_common::limits::RESOLVERS_MAX as usize / 2;
 const SUPPORT_MAX: u64 = 8;
 /// A century.
 const KEEP_DAYS_MAX: u64 = 36_525;
+/// Digits of the number in a segment's name, so that names sort as their numbers do.
+pub const SEGMENT_DIGITS: usize = 20;
 const EVENTS_FILE_BYTES_MIN: u64 = 1 << 20;
 const MASK_WORD_BYTES_MIN: usize = 3;

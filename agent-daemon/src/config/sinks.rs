@@ -266,7 +266,9 @@ fn is_of_journal(path: &Path, events_file: &Path) -> bool {
     let (name, own) = (name(path), name(events_file));
     let stem = events_file.file_stem().unwrap_or_default().to_string_lossy();
     let segment = name.strip_prefix(&*stem).and_then(|rest| rest.strip_prefix('-'));
-    let is_segment = segment.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_segment = segment.and_then(|rest| rest.split_once('.')).is_some_and(|(number, _)| {
+        number.len() == super::settings::SEGMENT_DIGITS && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
     let beside = name == own || name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('.'));
     path.parent() == events_file.parent() && (beside || is_segment)
 }
@@ -330,7 +332,7 @@ mod tests {
         for name in ["events.ndjson", "events.ndjson.head", "events-00000000000000000001.ndjson.gz"] {
             assert!(is_of_journal(&events_file.with_file_name(name), events_file), "{name}");
         }
-        for name in ["copy.ndjson", "events-copy.ndjson", "events.ndjson2"] {
+        for name in ["copy.ndjson", "events-copy.ndjson", "events-2026.ndjson", "events.ndjson2"] {
             assert!(!is_of_journal(&events_file.with_file_name(name), events_file), "{name}");
         }
         assert!(!is_of_journal(Path::new("/var/log/events.ndjson"), events_file));

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use chaperone::record::journal::segment;
+use chaperone::record::journal::{checkpoint, segment};
 
 use super::{append, check, events, numbers, open, settings, wait_until};
 
@@ -18,7 +18,10 @@ enum Active {
 fn closed_a_moment_ago(dir: &std::path::Path) -> (PathBuf, PathBuf) {
     let events_file = settings(dir, 0).events_file;
     // Beside the event file and beside the key.
-    let heads = [events_file.with_extension("ndjson.head"), settings(dir, 0).key_dir.join("head")];
+    let heads = [
+        events_file.with_extension("ndjson.head"),
+        checkpoint::kept(&settings(dir, 0).key_dir, &events_file),
+    ];
     let mut journal = open(dir, 4_000);
     append(&mut journal, 1..=3);
     journal.end();

@@ -29,8 +29,8 @@ pub struct Stage {
     pub user: User,
     pub directory: PathBuf,
     events_file: PathBuf,
-    /// Of its journal, beside the key.
-    head: PathBuf,
+    /// Its journal's key and newest checkpoint.
+    journal: PathBuf,
     chaperone: PathBuf,
     cgroup: Option<PathBuf>,
     /// What lies in a directory of ours and goes with us.
@@ -58,7 +58,7 @@ impl Stage {
             model_url: String::new(),
             directory: home.join("work"),
             events_file: below("var/log/chaperone/events.ndjson"),
-            head: below("var/lib/chaperone/journal/head"),
+            journal: below("var/lib/chaperone/journal"),
             chaperone: harness::program("chaperone")?,
             cgroup: None,
             model: None,
@@ -216,7 +216,7 @@ impl Stage {
         drop(fs::remove_file(&self.events_file));
         // Or the journal would miss the records of the demo before.
         drop(fs::remove_file(self.events_file.with_extension("ndjson.head")));
-        drop(fs::remove_file(&self.head));
+        drop(fs::remove_dir_all(&self.journal));
         let file = File::create(log)?;
         let mut command = self.chaperone(&["daemon"]);
         if let Some(cgroup) = &self.cgroup {

@@ -3,11 +3,13 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     chain::{Hash, Link},
@@ -52,51 +54,61 @@ impl Head {
     /// The head beside an event file; `None` where there is none that can be read.
     #[must_use]
     pub fn read(events_file: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path(events_file)).ok()?).ok()
+        serde_json::from_slice(&content(&path(events_file))?).ok()
     }
 
-    /// The newest that this key has signed for the journal, of the one beside the event file and the one beside the key.
+    /// What this key has signed for the journal: the heads beside the event file and beside the key, the newest first.
     #[must_use]
-    pub fn newest(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) -> Option<Self> {
-        let kept = fs::read(kept(key_dir)).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
-        // That of an event file elsewhere says nothing of this one.
-        let kept = kept.filter(|kept| kept.events_file == events_file).map(|kept| kept.head);
+    pub fn known(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) -> Vec<Link> {
+        let kept = content(&kept(key_dir, events_file)).and_then(|text| serde_json::from_slice(&text).ok());
         let heads = [Self::read(events_file), kept].into_iter().flatten();
-        heads
-            .filter(|head| &*head.checkpoint.journal == journal && head.is_signed_by(key))
-            .max_by_key(|head| head.checkpoint.seq)
+        let signed = heads.filter(|head| &*head.checkpoint.journal == journal && head.is_signed_by(key));
+        let mut links: Vec<Link> = signed.filter_map(|head| head.link()).collect();
+        links.sort_by_key(|link| std::cmp::Reverse(link.seq));
+        links
     }
 
     /// Puts it in the places of the one before: after a power cut there is one or the other.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written to one of them; it is to the other then, if that can be.
     pub fn write(&self, events_file: &Path, key_dir: &Path) -> io::Result<()> {
-        replace(&path(events_file), self)?;
-        replace(&kept(key_dir), &Kept { events_file: events_file.to_owned(), head: self.clone() })
+        // First where nobody else can stand in the way.
+        let kept = self.replace(&kept(key_dir, events_file));
+        self.replace(&path(events_file)).and(kept)
+    }
+
+    fn replace(&self, path: &Path) -> io::Result<()> {
+        let mut made = path.as_os_str().to_owned();
+        made.push(".new");
+        // Never through what somebody has put there.
+        match fs::remove_file(&made) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::create_new(&made)?;
+        file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&made, path)
     }
 }
 
-/// A head with the event file that it is of.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    events_file: PathBuf,
-    #[serde(flatten)]
-    head: Head,
+/// Of a regular file: whoever may write the directory must not be able to hold anybody up.
+fn content(path: &Path) -> Option<Vec<u8>> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let mut text = Vec::new();
+    let is_file = file.metadata().ok()?.is_file();
+    (is_file && file.take(HEAD_BYTES_MAX).read_to_end(&mut text).is_ok()).then_some(text)
 }
 
-fn replace(path: &Path, content: &impl Serialize) -> io::Result<()> {
-    let mut made = path.as_os_str().to_owned();
-    made.push(".new");
-    let mut file = File::create(&made)?;
-    file.write_all(&serde_json::to_vec(content).map_err(io::Error::other)?)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&made, path)
-}
-
-fn kept(key_dir: &Path) -> PathBuf {
-    key_dir.join("head")
+/// Where it lies beside the key: one for each event file that there has been.
+#[must_use]
+pub fn kept(key_dir: &Path, events_file: &Path) -> PathBuf {
+    let of = Sha256::digest(events_file.as_os_str().as_encoded_bytes());
+    let of: String = of[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    key_dir.join(format!("head-{of}"))
 }
 
 /// Where a journal's head lies.
@@ -111,3 +123,5 @@ pub fn path(events_file: &Path) -> PathBuf {
 fn text(journal: &str, seq: u64, hash: &str, time: Time) -> String {
     format!("chaperone-journal-v1\n{journal}\n{seq}\n{hash}\n{time}\n")
 }
+
+const HEAD_BYTES_MAX: u64 = 64 << 10;

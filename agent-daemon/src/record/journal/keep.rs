@@ -142,8 +142,18 @@ pub fn due(
     let mut at = 0;
     loop {
         // What is behind says when all of it is older, and what was its last record.
-        let behind = all.iter().enumerate().skip(at + 1);
-        let next = behind.filter_map(|(at, one)| Some((at, segment::first_record(&one.path)?))).next();
+        let mut next = None;
+        for (until, one) in all.iter().enumerate().skip(at + 1) {
+            match segment::begin_of(&one.path) {
+                Ok(None) => {}
+                Ok(Some(first)) => {
+                    next = Some((until, first));
+                    break;
+                }
+                // It may be readable the next time.
+                Err(_) => break,
+            }
+        }
         let Some((until, next)) = next else { break };
         let going = &all[at..until];
         // A plain one is about to get another name, and would stay behind under that.

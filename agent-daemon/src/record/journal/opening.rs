@@ -49,8 +49,8 @@ pub struct Scan {
     last_kind: Kind,
     /// Its last record is a checkpoint, as that of every segment that was closed.
     signed_end: bool,
-    /// The record that the head signs is another one.
-    is_other: bool,
+    /// The first record that is another one than a head signs.
+    other_at: Option<u64>,
     /// Bytes of the records that hold.
     pub bytes: u64,
     /// Bytes behind them.
@@ -68,16 +68,23 @@ pub struct Scan {
 /// # Errors
 /// When something cannot be read, cut or renamed.
 pub fn open(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) -> io::Result<Opening> {
-    if events_file.is_symlink() {
-        // Its segments would lie in one directory and be looked for in another.
-        let what =
-            "it is a symbolic link: name the file that it leads to (a directory on the way may be one)";
+    if let Ok(there) = fs::symlink_metadata(events_file)
+        && !there.is_file()
+    {
+        // Of a link the segments would lie in one directory and be looked for in another.
+        let what = match there.is_symlink() {
+            true => {
+                "it is a symbolic link: name the file that it leads to (a directory on the way may be one)"
+            }
+            false => "it is no regular file",
+        };
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    let head = Head::newest(events_file, key_dir, key, journal).and_then(|head| head.link());
+    let heads = Head::known(events_file, key_dir, key, journal);
+    let head = heads.first().copied();
     let mut told = Opened { torn_bytes: take_back(events_file, head)?, ..Opened::default() };
     let mut scan = match File::open(events_file) {
-        Ok(file) => Some(scan(BufReader::with_capacity(1 << 20, file), head)?),
+        Ok(file) => Some(scan(BufReader::with_capacity(1 << 20, file), &heads)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
@@ -91,10 +98,10 @@ pub fn open(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) 
         scan = None;
     }
     let mut broken = None;
-    if let (Some(found), Some(head)) = (scan.as_ref().filter(|found| found.is_other), head) {
+    if let Some((found, at)) = scan.as_ref().and_then(|found| Some((found, found.other_at?))) {
         // The chain holds, and is another one than was signed: whoever may write the file can make it anew.
         let to = found.beyond.map_or(found.last.seq, |beyond| beyond.to.max(found.last.seq));
-        broken = Some(Range { from: head.seq, to });
+        broken = Some(Range { from: at, to });
     } else if let Some(found) = scan.as_ref().filter(|found| found.rest > 0) {
         // Behind what is surely on the disk a power cut may leave anything, in any order. Before, it was somebody.
         let durable = found.first.is_none() || head.is_none_or(|head| found.last.seq < head.seq);
@@ -122,11 +129,12 @@ pub fn open(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) 
     {
         // The record that was signed last is gone: what no checkpoint in the file proves may be anybody's.
         match found.signed.take() {
-            Some(signed) if !signed.is_by(key, journal) => {
+            Some(signed) if !signed.is_by(key, journal) && *signed.head.checkpoint.key == *key.id => {
                 broken = Some(Range { from: signed.before.seq, to: found.last.seq });
             }
             signed => {
-                let proven = signed.map(|signed| *signed.scan);
+                // One of a key that was lost proves nothing, and is no forgery.
+                let proven = signed.filter(|signed| signed.is_by(key, journal)).map(|signed| *signed.scan);
                 let (bytes, seq) = proven.as_ref().map_or((0, 0), |scan| (scan.bytes, scan.last.seq));
                 if bytes < found.bytes {
                     told.torn_bytes += found.bytes - bytes;
@@ -171,6 +179,9 @@ pub fn open(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) 
         tail.seq = head.seq;
     }
     let Some(last) = last else { return Ok(Opening { tail, told, ..Opening::default() }) };
+    if let Some((_, opened)) = last.first.as_ref().filter(|(_, opened)| *opened.key != *key.id) {
+        warn!(path = %events_file.display(), before = %opened.key, now = %key.id, "the journal is signed with another key from here on: `chaperone journal verify` needs both");
+    }
     let (first, segment) = last.first.map_or((0, 0), |(first, opened)| (first, opened.segment));
     let orderly = last.last_kind == Kind::DaemonStopped;
     Ok(Opening { tail, first: going_on.then_some(first), segment, told, orderly })
@@ -184,7 +195,7 @@ fn take_back(events_file: &Path, head: Option<Link>) -> io::Result<u64> {
     // A compressed one was whole when it was written, and is on the disk.
     let plain = closed.iter().rposition(|segment| segment.compressed).map_or(0, |at| at + 1);
     for (at, segment) in closed.iter().enumerate().skip(plain) {
-        let found = scan(BufReader::with_capacity(1 << 20, File::open(&segment.path)?), None)?;
+        let found = scan(BufReader::with_capacity(1 << 20, File::open(&segment.path)?), &[])?;
         if found.signed_end && found.rest == 0 {
             continue;
         }
@@ -214,7 +225,7 @@ fn take_back(events_file: &Path, head: Option<Link>) -> io::Result<u64> {
 /// The last closed segment that has records.
 fn last_closed(events_file: &Path) -> io::Result<Option<Scan>> {
     for segment in segment::closed(events_file)?.into_iter().rev() {
-        let found = scan(BufReader::with_capacity(1 << 20, segment::open(&segment.path)?), None)?;
+        let found = scan(BufReader::with_capacity(1 << 20, segment::open(&segment.path)?), &[])?;
         if found.first.is_some() {
             return Ok(Some(found));
         }
@@ -223,11 +234,11 @@ fn last_closed(events_file: &Path) -> io::Result<Option<Scan>> {
 }
 
 /// Reads a segment to its end. Nothing is checked but its own chain, which what it continues from is taken from, and that
-/// it has the record that the head signs.
+/// it has the records that the heads sign.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn scan(mut from: impl BufRead, head: Option<Link>) -> io::Result<Scan> {
+pub fn scan(mut from: impl BufRead, heads: &[Link]) -> io::Result<Scan> {
     let mut found = Scan::default();
     let mut line = Vec::new();
     loop {
@@ -239,7 +250,7 @@ pub fn scan(mut from: impl BufRead, head: Option<Link>) -> io::Result<Scan> {
             found.rest += line.len() as u64;
             continue;
         };
-        let brief = serde_json::from_slice::<Brief>(line.trim_ascii_end()).ok();
+        let brief = serde_json::from_slice::<Brief>(line.trim_ascii_end()).ok().map(Brief::of_its_kind);
         if found.rest > 0 {
             found.rest += line.len() as u64;
             found.beyond = wider(found.beyond, brief);
@@ -256,13 +267,16 @@ pub fn scan(mut from: impl BufRead, head: Option<Link>) -> io::Result<Scan> {
                 if brief.kind == Kind::Checkpoint {
                     found.before_excuse = None;
                 } else if brief.excuses() && found.before_excuse.is_none() {
-                    found.before_excuse = Some(Box::new(found.so_far()));
+                    let signed = found.signed.take();
+                    found.before_excuse = Some(Box::new(Scan { signed, ..found.so_far() }));
                 }
                 if found.first.is_none() {
                     found.first = brief.journal.map(|opened| (brief.seq, opened));
                 }
                 found.last = Link { seq: brief.seq, hash };
-                found.is_other |= head.is_some_and(|head| head.seq == brief.seq && head.hash != hash);
+                let is_other = |head: &Link| head.seq == brief.seq && head.hash != hash;
+                found.other_at =
+                    found.other_at.or(heads.iter().find(|head| is_other(head)).map(|head| head.seq));
                 found.last_time = brief.time;
                 if !matches!(brief.kind, Kind::Checkpoint | Kind::JournalOpened) {
                     found.last_kind = brief.kind;
@@ -342,6 +356,17 @@ struct Brief {
 }
 
 impl Brief {
+    /// A record says what its kind does: what else stands in one that is signed by the one behind it, or is a checkpoint,
+    /// which none of its own fields proves, is nobody's.
+    fn of_its_kind(self) -> Self {
+        Self {
+            journal: self.journal.filter(|_| self.kind == Kind::JournalOpened),
+            checkpoint: self.checkpoint.filter(|_| self.kind == Kind::Checkpoint),
+            removed: self.removed.filter(|_| self.kind == Kind::SegmentsRemoved),
+            ..self
+        }
+    }
+
     /// Whether it says why records are missing.
     fn excuses(&self) -> bool {
         self.removed.is_some() || self.journal.as_ref().is_some_and(|opened| opened.missing.is_some())
@@ -366,6 +391,13 @@ pub(super) fn set_aside(path: &Path) -> io::Result<Box<str>> {
 /// Moves what lies behind so many bytes to a file of its own.
 fn set_aside_tail(path: &Path, bytes: u64, seq: u64) -> io::Result<()> {
     let to = segment::aside(path, &format!("torn-{seq}"));
+    if bytes == 0 {
+        // As it is: that takes no room.
+        fs::rename(path, &to)?;
+        File::open(segment::directory(path))?.sync_all()?;
+        warn!(path = %path.display(), to = %to.display(), "nothing proves what the journal's file holds: it is set aside");
+        return Ok(());
+    }
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     file.seek(SeekFrom::Start(bytes))?;
     let mut options = OpenOptions::new();

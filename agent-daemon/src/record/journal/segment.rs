@@ -8,7 +8,10 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::event::{Event, word::Time};
+use crate::{
+    config::settings::SEGMENT_DIGITS as DIGITS,
+    event::{Event, word::Time},
+};
 
 /// A part of the journal, in a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +69,10 @@ fn list(events_file: &Path) -> io::Result<Vec<Segment>> {
             Some(".gz") => true,
             _ => continue,
         };
-        found.push(Segment { path: entry.path(), first: Some(first), compressed });
+        // One that blocks its reader is none of ours.
+        if entry.file_type().is_ok_and(|of| of.is_file() || of.is_symlink()) {
+            found.push(Segment { path: entry.path(), first: Some(first), compressed });
+        }
     }
     found.sort_by_key(|segment| (segment.first, segment.compressed));
     found.dedup_by_key(|segment| segment.first);
@@ -147,7 +153,19 @@ pub fn content_bytes(path: &Path) -> io::Result<u64> {
 /// Its first record; `None` where that cannot be read.
 #[must_use]
 pub fn first_record(path: &Path) -> Option<Event> {
-    open(path).ok().and_then(first_of)
+    begin_of(path).ok().flatten()
+}
+
+/// Its first record; `None` where it holds none, or is cut or altered.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn begin_of(path: &Path) -> io::Result<Option<Event>> {
+    let mut line = Vec::new();
+    match BufReader::new(open(path)?.take(LINE_BYTES_MAX)).read_until(b'\n', &mut line) {
+        Err(error) if !is_broken(&error) => Err(error),
+        _ => Ok(serde_json::from_slice(&line).ok()),
+    }
 }
 
 fn first_of(from: impl Read) -> Option<Event> {
@@ -201,6 +219,9 @@ impl Part {
                 "{} is cut or altered ({error}): only what stands before that is told of it; `chaperone journal verify` says more",
                 self.path.display()
             ))),
+            io::ErrorKind::PermissionDenied => {
+                Err(io::Error::new(error.kind(), format!("{error}: run this as root")))
+            }
             _ => Err(error),
         }
     }
@@ -276,8 +297,6 @@ fn is_compressed(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "gz")
 }
 
-/// Digits of a number in a name, so that names sort as their numbers do.
-const DIGITS: usize = 20;
 const LISTINGS_MAX: usize = 10;
 const BUFFER_BYTES: usize = 256 << 10;
 /// Longer first lines are none of ours.

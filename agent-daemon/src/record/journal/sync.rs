@@ -104,37 +104,41 @@ impl Sync {
     }
 }
 
-fn run(requests: &Receiver<Request>, places: (&Path, &Path), failures: &AtomicU64) {
-    let mut failing = false;
+fn run(requests: &Receiver<Request>, (events_file, key_dir): (&Path, &Path), failures: &AtomicU64) {
+    let (mut failing, mut headless) = (false, false);
     for request in requests {
-        match carry_out(&request, places) {
-            Ok(()) => {
-                if std::mem::take(&mut failing) {
-                    info!("the journal can be synced again");
-                    // What failed before this may have been the record of their removal: they are proposed again.
-                    continue;
-                }
-                remove(&request.remove);
+        if let Err(error) = sync(&request, events_file) {
+            failures.fetch_add(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut failing, true) {
+                warn!(path = %events_file.display(), %error, "the journal cannot be synced: a power cut may take more than its last seconds");
             }
+            continue;
+        }
+        match request.head.map_or(Ok(()), |head| head.write(events_file, key_dir)) {
             Err(error) => {
                 failures.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::replace(&mut failing, true) {
-                    warn!(path = %places.0.display(), %error, "the journal cannot be synced: a power cut may take more than its last seconds");
+                if !std::mem::replace(&mut headless, true) {
+                    warn!(path = %events_file.display(), %error, "the journal's newest checkpoint cannot be noted: an end that is cut off may not be missed");
                 }
             }
+            Ok(()) => headless = false,
         }
+        if std::mem::take(&mut failing) {
+            info!("the journal can be synced again");
+            // What failed before this may have been the record of their removal: they are proposed again.
+            continue;
+        }
+        remove(&request.remove);
     }
 }
 
-fn carry_out(request: &Request, (events_file, key_dir): (&Path, &Path)) -> io::Result<()> {
+fn sync(request: &Request, events_file: &Path) -> io::Result<()> {
     for file in &request.files {
         file.sync_data()?;
     }
-    let directory = segment::directory(events_file);
-    if let Some(head) = &request.head {
+    if request.head.is_some() {
         // Before the head, the names: a segment that was begun is nothing without its own.
-        File::open(directory)?.sync_all()?;
-        head.write(events_file, key_dir)?;
+        File::open(segment::directory(events_file))?.sync_all()?;
     }
     Ok(())
 }

@@ -66,6 +66,19 @@ struct Record {
     daemon: Option<Daemon>,
 }
 
+impl Record {
+    /// What a checkpoint signs is what stands before it: none of its own fields but those that are signed, and of no record
+    /// what its kind does not say.
+    fn of_its_kind(self) -> Self {
+        Self {
+            journal: self.journal.filter(|_| self.kind == Kind::JournalOpened),
+            checkpoint: self.checkpoint.filter(|_| self.kind == Kind::Checkpoint),
+            removed: self.removed.filter(|_| self.kind == Kind::SegmentsRemoved),
+            ..self
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Daemon {
     #[serde(default)]
@@ -122,7 +135,7 @@ impl<'a> Step<'a> {
         let Some((body, hash)) = chain::split(text) else {
             return Err(self.fault("altered: this is no sealed record".into()));
         };
-        let Ok(record) = serde_json::from_slice::<Record>(text) else {
+        let Ok(record) = serde_json::from_slice::<Record>(text).map(Record::of_its_kind) else {
             return Err(self.fault("altered: this is no record".into()));
         };
         let first_of_all = self.report.records == 0;
