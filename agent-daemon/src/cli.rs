@@ -10,6 +10,7 @@ pub mod journal;
 pub mod metrics;
 pub mod names;
 pub mod ps;
+mod recorded;
 mod render;
 pub mod role;
 pub mod run;

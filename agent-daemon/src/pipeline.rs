@@ -73,6 +73,8 @@ pub struct Pipeline {
     ticks: u64,
     /// Reactions to findings, by effect.
     reacted: BTreeMap<&'static str, u64>,
+    /// Those that left something of the instance, likewise.
+    incomplete: BTreeMap<&'static str, u64>,
     /// Instance → the last reaction, and when.
     reactions: BTreeMap<InstanceId, (Effect, Time)>,
     /// What is wrong with the last configuration, if it was refused.
@@ -125,6 +127,7 @@ impl Pipeline {
             hosts: None,
             ticks: 0,
             reacted: BTreeMap::new(),
+            incomplete: BTreeMap::new(),
             reactions: BTreeMap::new(),
             rejected: None,
             by_half: false,

@@ -299,14 +299,22 @@ fn what_is_promoted_is_a_role_and_says_what_it_would_have_refused() {
     let named = named.split('"').nth(1).unwrap();
     fs::create_dir_all(place.path("etc/roles")).unwrap();
     let role = format!(
-        "apiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: role-1 }}\nspec:\n  mode: enforce\n  network:\n    \
+        "apiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: role-1, labels: {{ team: billing }} }}\nspec:\n  mode: enforce\n  \
+         baseline: {{ stop: high, kill: critical }}\n  network:\n    \
          default: allow\n    defaults: {{ unix: alert }}\n    rules:\n      - {{ to: \"{named}\", verdict: deny }}\n"
     );
     fs::write(place.path("etc/roles/r.yaml"), role).unwrap();
     let kept = promote(&["--support-instances", "1", "--support-days", "1"]);
     let (run, document) = (&kept["dry_run"], kept["document"].as_str().unwrap());
     assert_eq!(document.matches(named).count(), 1, "{document}");
-    for line in ["mode: enforce", "default: deny", "defaults: {\"unix\":\"alert\"}", "verdict: deny"] {
+    for line in [
+        "labels: {\"team\":\"billing\"}",
+        "mode: enforce",
+        "default: deny",
+        "defaults: {\"unix\":\"alert\"}",
+        "verdict: deny",
+        "baseline: {\"stop\":\"high\",\"kill\":\"critical\"}",
+    ] {
         assert!(document.contains(line), "{line} in {document}");
     }
     let targets = run["targets"].as_object().unwrap();

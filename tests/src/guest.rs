@@ -5,6 +5,7 @@ pub mod attribution;
 pub mod baselines;
 pub mod disk;
 pub mod identified;
+pub mod installed;
 pub mod listeners;
 pub mod names;
 pub mod net;
@@ -69,6 +70,7 @@ impl Guest {
             tally.run(systemd::CASES, only, &mut shared);
             tally.run(watched::CASES, only, &mut shared);
             tally.run(sinks::SYSTEMD_CASES, only, &mut shared);
+            tally.run(installed::CASES, only, &mut shared);
             return Ok(tally.exit_code());
         }
         if self.lifetime {

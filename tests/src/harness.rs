@@ -183,6 +183,7 @@ impl Daemon {
 
     /// Lets everything that has happened reach the file.
     pub fn settle(&mut self) -> Result<()> {
+        let end = Instant::now() + SETTLED_MAX;
         loop {
             let mut before = usize::MAX;
             while before != self.seen.len() {
@@ -191,9 +192,11 @@ impl Daemon {
                 self.read()?;
             }
             // A batch may take longer than that. Who answers this writes them too: one that has ended has nothing to wait for.
-            let Ok(metrics) = self.metrics() else { return Ok(()) };
-            if metrics.value("chaperone_ring_waiting_bytes")? == 0.0 {
-                return self.read();
+            match self.metrics() {
+                Ok(metrics) if metrics.value("chaperone_ring_waiting_bytes")? == 0.0 => return self.read(),
+                Err(_) if self.child.try_wait()?.is_some() => return self.read(),
+                Err(error) => ensure!(Instant::now() < end, "the daemon does not say what waits: {error:#}"),
+                Ok(_) => ensure!(Instant::now() < end, "events still wait in the ring buffer"),
             }
         }
     }
@@ -383,3 +386,5 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/chaperone";
 const DAEMON_NICE: i32 = -10;
 const READY_MAX: Duration = Duration::from_secs(240);
 const EVENT_MAX: Duration = Duration::from_secs(20);
+/// Also for a storm's events, and a daemon that stands for a while.
+const SETTLED_MAX: Duration = Duration::from_secs(120);

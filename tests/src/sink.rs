@@ -28,9 +28,9 @@ pub struct Sink {
 impl Sink {
     pub fn run(self) -> Result<ExitCode> {
         // One that was killed may have left half a line.
-        if let Ok(kept) = File::options().read(true).write(true).open(&self.kept) {
-            let text = std::io::read_to_string(&kept).unwrap_or_default();
-            kept.set_len(text.rfind('\n').map_or(0, |end| end as u64 + 1))?;
+        if let Ok(kept) = File::options().write(true).open(&self.kept) {
+            let text = std::fs::read(&self.kept)?;
+            kept.set_len(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1))?;
         }
         let listener = TcpListener::bind(self.at).context("listen")?;
         for stream in listener.incoming() {

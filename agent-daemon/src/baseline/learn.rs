@@ -50,7 +50,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { roles: 4_096, total: 262_144, of_role: 8_192, of_program: 1_024 }
+        Self { roles: 4_096, total: 131_072, of_role: 8_192, of_program: 1_024 }
     }
 }
 

@@ -79,7 +79,8 @@ impl Store {
 
     /// Opens it for reading.
     pub fn open_existing(path: &Path) -> Result<Self, Error> {
-        if !path.exists() {
+        let there = path.try_exists().map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        if !there {
             return Err(Error::Missing(path.to_owned()));
         }
         Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?.checked(false)

@@ -4,14 +4,14 @@ pub(super) mod compact;
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 
-use super::{Place, block_on};
+use super::{Place, block_on, recorded, render};
 use crate::{
     control::client::{self, Lines},
     event::{Event, Kind, filter::Filter, word::Time},
@@ -38,8 +38,8 @@ pub struct Args {
     /// Only of this origin: agent, human, system.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
-    /// Only of this kind (net_connect) or family (net, process, unix, policy).
-    #[arg(long, value_name = "KIND")]
+    /// Only of these kinds (net_connect) or families (net, process, unix, policy), with commas between.
+    #[arg(long, value_name = "KIND,…")]
     kind: Option<String>,
     /// Only with this verdict: allow, alert, hold, deny, kill.
     #[arg(long, value_name = "VERDICT")]
@@ -53,8 +53,8 @@ pub struct Args {
     /// At most this many, the latest.
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "follow")]
     lines: Option<usize>,
-    /// The event file, instead of the configured one.
-    #[arg(long, value_name = "FILE")]
+    /// The event file with its closed segments, their directory, or one compressed segment; not the configured one.
+    #[arg(long, value_name = "FILE", conflicts_with = "follow")]
     file: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
@@ -88,10 +88,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             return Ok(ExitCode::from(WRONG_COMMAND_LINE));
         }
     };
-    let file = || match &args.file {
-        Some(file) => Ok(file.clone()),
-        None => args.place.settings().map(|config| config.events_file),
-    };
     let mut printer = Printer::new(args.output, filter);
     if args.follow {
         let socket = args.place.control_socket();
@@ -101,15 +97,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             // Following begins before the file is read, so that nothing falls between the two.
             let mut lines = client::follow(&socket, &format!("/v1/events?{query}")).await?;
             if args.since.is_some() {
-                printer.journal(&file()?)?;
+                printer
+                    .journal(&segment::since(&args.place.settings()?.events_file, printer.filter.since))?;
             }
             printer.follow(&mut lines).await
         })??;
         return Ok(ExitCode::SUCCESS);
     }
-    let file = file()?;
     printer.keep_last = args.lines;
-    printer.journal(&file)?;
+    let parts = match &args.file {
+        Some(file) => recorded::parts(file, printer.filter.since)?,
+        None => segment::since(&args.place.settings()?.events_file, printer.filter.since),
+    };
+    printer.journal(&parts)?;
     printer.finish()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -154,9 +154,11 @@ struct Printer {
     form: Form,
     filter: Filter,
     out: anstream::AutoStream<std::io::Stdout>,
-    /// Lines held back until the last ones are known.
+    /// Lines held back until the last ones are known, each with its day.
     keep_last: Option<usize>,
-    kept: std::collections::VecDeque<String>,
+    kept: std::collections::VecDeque<(Option<String>, String)>,
+    /// Of the line that was printed last.
+    day: Option<String>,
     /// The latest event that the file had: the same may come again from the socket.
     last: Option<(crate::event::Name, u64)>,
     unreadable: u64,
@@ -165,12 +167,20 @@ struct Printer {
 impl Printer {
     fn new(form: Form, filter: Filter) -> Self {
         let out = anstream::AutoStream::auto(std::io::stdout());
-        Self { form, filter, out, keep_last: None, kept: Default::default(), last: None, unreadable: 0 }
+        Self {
+            form,
+            filter,
+            out,
+            keep_last: None,
+            kept: Default::default(),
+            day: None,
+            last: None,
+            unreadable: 0,
+        }
     }
 
     /// All segments in which there can be what is asked for.
-    fn journal(&mut self, events_file: &Path) -> Result<()> {
-        let parts = segment::since(events_file, self.filter.since);
+    fn journal(&mut self, parts: &[Part]) -> Result<()> {
         let Some(count) = self.keep_last else {
             return parts.iter().try_for_each(|part| self.part(part));
         };
@@ -218,7 +228,7 @@ impl Printer {
                             self.kept.pop_front();
                         }
                     }
-                    None => writeln!(self.out, "{text}")?,
+                    None => self.print(text)?,
                 }
             }
             line.clear();
@@ -229,7 +239,7 @@ impl Printer {
     async fn follow(&mut self, lines: &mut Lines) -> Result<()> {
         while let Some(line) = lines.next().await? {
             if let Some(text) = self.text_of(&line, false) {
-                writeln!(self.out, "{text}")?;
+                self.print(text)?;
                 self.out.flush()?;
             }
         }
@@ -239,7 +249,7 @@ impl Printer {
 
     fn finish(&mut self) -> Result<()> {
         for text in std::mem::take(&mut self.kept) {
-            writeln!(self.out, "{text}")?;
+            self.print(text)?;
         }
         if self.unreadable > 0 {
             anstream::eprintln!(
@@ -250,8 +260,18 @@ impl Printer {
         Ok(())
     }
 
-    /// What to print for a line, if anything.
-    fn text_of(&mut self, line: &[u8], from_file: bool) -> Option<String> {
+    /// For people with the day where it is another one: a line has the time of day alone.
+    fn print(&mut self, (day, text): (Option<String>, String)) -> std::io::Result<()> {
+        if day.is_some() && day != self.day {
+            let told = day.as_deref().unwrap_or_default();
+            writeln!(self.out, "{}", render::paint(render::DIM, format!("{told}, times are UTC")))?;
+            self.day = day;
+        }
+        writeln!(self.out, "{text}")
+    }
+
+    /// What to print for a line, if anything, and its day.
+    fn text_of(&mut self, line: &[u8], from_file: bool) -> Option<(Option<String>, String)> {
         let Ok(event) = Event::read_line(line) else {
             self.unreadable += 1;
             return None;
@@ -267,17 +287,22 @@ impl Printer {
             return None;
         }
         // For people there is nothing in one, unless they ask.
-        if event.kind == Kind::Checkpoint && self.filter.kind.is_none() && matches!(self.form, Form::Compact)
+        if event.kind == Kind::Checkpoint
+            && self.filter.kinds.is_empty()
+            && matches!(self.form, Form::Compact)
         {
             return None;
         }
-        Some(match self.form {
+        let day =
+            matches!(self.form, Form::Compact).then(|| event.time.to_string().chars().take(10).collect());
+        let text = match self.form {
             Form::Compact => compact::line(&event),
             Form::Json => String::from_utf8_lossy(line).into_owned(),
             Form::Ocsf => written(format::Form::Ocsf, &event),
             Form::Ecs => written(format::Form::Ecs, &event),
             Form::Cef => written(format::Form::Cef, &event),
-        })
+        };
+        Some((day, text))
     }
 }
 

@@ -4,16 +4,16 @@ mod text;
 
 use std::{
     fs,
-    io::{IsTerminal as _, Write as _},
+    io::{ErrorKind, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
-use super::{Place, role::Output};
+use super::{Place, recorded, role::Output};
 use crate::record::journal::{
     chain::{Hash, Link},
     key::{self, PublicKey},
@@ -70,8 +70,13 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
         },
         Verb::Key(args) => {
             let path = key::public_key(&key::directory(&args.place.settings()?.state_dir));
-            let pem = fs::read_to_string(&path).with_context(|| {
-                format!("read {} (the daemon makes it when it first starts)", path.display())
+            let pem = fs::read_to_string(&path).map_err(|error| {
+                let why = match error.kind() {
+                    ErrorKind::NotFound => "the daemon makes it when it first starts",
+                    ErrorKind::PermissionDenied => "run this as root",
+                    _ => "the journal's public key",
+                };
+                anyhow::anyhow!("read {}: {error} ({why})", path.display())
             })?;
             PublicKey::parse(&pem).map_err(|wrong| anyhow::anyhow!("{}: {wrong}", path.display()))?;
             std::io::stdout().write_all(pem.as_bytes())?;
@@ -82,8 +87,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
 
 fn check(args: &Verify) -> Result<ExitCode> {
     let events_file = match &args.file {
-        Some(path) if path.is_dir() => in_directory(path)?,
-        Some(path) => path.clone(),
+        Some(path) => recorded::event_file(path)?,
         None => args.place.settings()?.events_file,
     };
     let keys = if args.key.is_empty() {
@@ -102,32 +106,6 @@ fn check(args: &Verify) -> Result<ExitCode> {
         Output::Text => anstream::print!("{}", text::report(&events_file, &report)),
     }
     Ok(if report.whole { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
-}
-
-/// The one event file in a directory: that with a head or closed segments beside it, or the only one.
-fn in_directory(directory: &Path) -> Result<PathBuf> {
-    let read = || fs::read_dir(directory).with_context(|| format!("read {}", directory.display()));
-    let name = directory.join("events.ndjson");
-    if name.exists() || name.with_extension("ndjson.head").exists() {
-        return Ok(name);
-    }
-    let heads: Vec<PathBuf> = read()?
-        .flatten()
-        .filter_map(|entry| Some(directory.join(entry.file_name().to_str()?.strip_suffix(".head")?)))
-        .collect();
-    match heads.as_slice() {
-        [one] => Ok(one.clone()),
-        // Segments alone, as somebody may have copied them.
-        [] if read()?.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("events-")) => {
-            Ok(name)
-        }
-        [] => bail!("there is no journal in {} (give the event file itself)", directory.display()),
-        _ => bail!(
-            "there are {} journals in {} (give the event file of one)",
-            heads.len(),
-            directory.display()
-        ),
-    }
 }
 
 fn public_key(path: &Path) -> Result<PublicKey> {
@@ -184,15 +162,5 @@ mod tests {
         for wrong in ["7", "7:", &format!("x:{hash}"), &format!("7:{}", hash.to_uppercase())] {
             assert!(link(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn of_a_directory_the_journal_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(in_directory(dir.path()).unwrap_err().to_string().contains("no journal"));
-        fs::write(dir.path().join("other.log.head"), "").unwrap();
-        assert_eq!(in_directory(dir.path()).unwrap(), dir.path().join("other.log"));
-        fs::write(dir.path().join("events.ndjson"), "").unwrap();
-        assert_eq!(in_directory(dir.path()).unwrap(), dir.path().join("events.ndjson"));
     }
 }

@@ -14,7 +14,7 @@ use self::read::{Read, Source};
 use super::{
     Place,
     events::{WRONG_COMMAND_LINE, since},
-    render,
+    recorded, render,
 };
 use crate::{
     event::word::Time,
@@ -40,7 +40,7 @@ pub struct Args {
     /// Only until a time, or a while back.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// A file of events, instead of the configured journal.
+    /// An event file with its closed segments, their directory, or one compressed segment; not the configured journal.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Fold nothing.
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     };
     let source = match &args.file {
-        Some(file) => Source::file(file, since, until),
+        Some(file) => Source { parts: recorded::parts(file, since)?, since, until },
         None => Source::journal(&args.place.settings()?.events_file, since, until),
     };
     let trail = trail(&wanted, &source)?;

@@ -13,8 +13,8 @@ pub struct Filter {
     pub agent: Option<String>,
     pub role: Option<String>,
     pub origin: Option<Origin>,
-    /// A kind, or the beginning of one up to its underscore: `net`, `process`.
-    pub kind: Option<String>,
+    /// Kinds, or beginnings of them up to an underscore: `net`, `process`; all where there is none.
+    pub kinds: Vec<String>,
     pub verdict: Option<Verdict>,
     pub instance: Option<InstanceId>,
     pub since: Option<Time>,
@@ -27,7 +27,7 @@ impl Filter {
             "agent" => self.agent = Some(value.to_owned()),
             "role" => self.role = Some(value.to_owned()),
             "origin" => self.origin = Some(word(name, value)?),
-            "kind" => self.kind = Some(kind(value)?),
+            "kind" => self.kinds = value.split(',').map(kind).collect::<Result<_, _>>()?,
             "verdict" => self.verdict = Some(word(name, value)?),
             "instance" => self.instance = Some(value.parse()?),
             "since" => self.since = Some(value.parse()?),
@@ -53,7 +53,7 @@ impl Filter {
             ("agent", self.agent.clone()),
             ("role", self.role.clone()),
             ("origin", self.origin.map(|o| o.name().to_owned())),
-            ("kind", self.kind.clone()),
+            ("kind", Some(self.kinds.join(",")).filter(|kinds| !kinds.is_empty())),
             ("verdict", self.verdict.map(|v| v.name().to_owned())),
             ("instance", self.instance.map(|i| i.to_string())),
             ("since", self.since.map(|t| t.to_string())),
@@ -74,7 +74,7 @@ impl Filter {
         is(&self.agent, subject.and_then(|s| s.agent.as_deref()))
             && is(&self.role, subject.and_then(|s| s.role.as_deref()))
             && self.origin.is_none_or(|origin| event.origin() == Some(origin))
-            && self.kind.as_deref().is_none_or(|kind| is_of_kind(event.kind, kind))
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| is_of_kind(event.kind, kind)))
             && self.verdict.is_none_or(|verdict| event.verdict.and_then(|v| v.known()) == Some(verdict))
             && self.instance.is_none_or(|id| subject.and_then(|s| s.instance) == Some(id))
             && self.since.is_none_or(|since| event.time >= since)
@@ -179,6 +179,8 @@ mod tests {
             ("origin=agent&kind=net&verdict=deny", true),
             ("kind=net_connect", true),
             ("kind=net_send", false),
+            ("kind=finding,net", true),
+            ("kind=finding,process", false),
             ("verdict=allow", false),
             ("instance=i-0000000000000007", true),
             ("role=r", false),
@@ -193,9 +195,13 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_says_what_there_is() {
-        for (query, part) in
-            [("kind=nett", "net_connect"), ("origin=x", "human"), ("who=x", "agent"), ("agent", "=")]
-        {
+        for (query, part) in [
+            ("kind=nett", "net_connect"),
+            ("kind=net,nett", "`nett`"),
+            ("origin=x", "human"),
+            ("who=x", "agent"),
+            ("agent", "="),
+        ] {
             assert!(Filter::from_query(query).unwrap_err().contains(part), "{query}");
         }
         assert!(Filter::from_query("agent=%zz").is_err());

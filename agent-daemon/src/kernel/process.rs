@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-use nix::{libc, sys::signal::Signal};
+use nix::{errno::Errno, libc, sys::signal::Signal};
 
 /// A process that was there when it was opened.
 #[derive(Debug)]
@@ -20,14 +20,20 @@ impl Process {
 
     /// Sends a signal; whether the process was still there. What was read about its number since it was opened was then
     /// of this process.
-    #[must_use]
-    pub fn signal(&self, signal: Signal) -> bool {
+    ///
+    /// # Errors
+    /// When it is there and may not be signalled (`EPERM`).
+    pub fn signal(&self, signal: Signal) -> Result<bool, Errno> {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a descriptor that is open, a number, no siginfo, and no flags.
         let sent = unsafe {
             libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal as libc::c_int, none, 0)
         };
-        sent == 0
+        match Errno::result(sent) {
+            Ok(_) => Ok(true),
+            Err(Errno::ESRCH) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod change;
 mod events_file;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -176,16 +177,18 @@ impl Pipeline {
         let promoted = promoted.map(|(role, version)| (role.to_owned(), version)).collect();
         let unidentified = self.line.identifier.as_ref().map(Identifier::failed).unwrap_or_default();
         let write_failures = self.keeper.write_failures;
-        let reactions: Vec<_> = [Effect::Stop, Effect::Kill]
-            .iter()
-            .map(|e| (e.name(), self.reacted.get(e.name()).copied().unwrap_or(0)))
-            .collect();
+        let by_effect = |counts: &BTreeMap<&'static str, u64>| -> Vec<_> {
+            let all = [Effect::Stop, Effect::Kill].iter();
+            all.map(|e| (e.name(), counts.get(e.name()).copied().unwrap_or(0))).collect()
+        };
+        let (reactions, incomplete) = (by_effect(&self.reacted), by_effect(&self.incomplete));
         let Some(watch) = &self.line.watch else {
             return metrics::Baselines {
                 unidentified,
                 promoted,
                 write_failures,
                 reactions,
+                incomplete,
                 ..metrics::Baselines::default()
             };
         };
@@ -202,6 +205,7 @@ impl Pipeline {
             write_failures,
             promoted,
             reactions,
+            incomplete,
         }
     }
 

@@ -304,7 +304,7 @@ pub const BOUNDS: &[Bound] = &[
     bound(
         "baseline_behaviours",
         "behaviours learned of all roles; of a role 8,192, of one sort of one program 1,024",
-        262_144,
+        131_072,
         "endpoints and names are folded; then one gives way that a single instance has shown, counted (docs/BASELINES.md)",
     ),
     bound(

@@ -65,7 +65,7 @@ impl Pipeline {
             }
             // A tree that keeps forking takes its time, and the next one too: the pipeline is alive.
             let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
-            if processes == 0 {
+            if processes == 0 && incomplete.is_none() {
                 debug!(%instance, "nothing is left of an instance that was to be stopped or ended");
                 continue;
             }
@@ -74,6 +74,10 @@ impl Pipeline {
                 self.reactions.clear();
             }
             self.reactions.insert(instance, (due.effect, now));
+            if let Some(why) = &incomplete {
+                warn!(%instance, effect = due.effect.name(), why, "an instance could not be stopped or ended as a whole");
+                *self.incomplete.entry(due.effect.name()).or_default() += 1;
+            }
             let reaction = Reaction {
                 effect: due.effect.name().into(),
                 severity: due.severity.name().into(),
@@ -82,7 +86,9 @@ impl Pipeline {
                 processes,
                 incomplete: incomplete.map(Into::into),
             };
-            warn!(%instance, effect = due.effect.name(), processes, "an instance was stopped or ended because of a finding");
+            if processes > 0 {
+                warn!(%instance, effect = due.effect.name(), processes, "an instance was stopped or ended because of a finding");
+            }
             *self.reacted.entry(due.effect.name()).or_default() += 1;
             let subject = Some(due.subject);
             self.line.tell_now(Event {
@@ -102,18 +108,27 @@ impl Pipeline {
         let (mut reached, begun) = (BTreeSet::new(), Instant::now());
         loop {
             let (tree, whole) = self.tree(instance);
-            let mut left = 0;
+            let (mut left, mut refused) = (0, None);
             for pid in host::pids() {
-                if let Some((process, standing)) = self.of_tree(pid, &tree)
-                    && standing != Standing::Ended
-                    && (standing == Standing::Runs || effect == Effect::Kill)
-                    && process.signal(signal)
-                {
-                    reached.insert(pid);
-                    left += 1;
+                let Some((process, standing)) = self.of_tree(pid, &tree) else { continue };
+                if standing == Standing::Ended || standing == Standing::Stopped && effect == Effect::Stop {
+                    continue;
+                }
+                match process.signal(signal) {
+                    Ok(true) => {
+                        reached.insert(pid);
+                        left += 1;
+                    }
+                    Ok(false) => {}
+                    Err(error) => refused = Some((pid, error)),
                 }
             }
             if left == 0 {
+                if let Some((pid, error)) = refused {
+                    let why =
+                        format!("process {pid} and perhaps others may not be signalled: {error} (CAP_KILL)");
+                    return (reached.len(), Some(why));
+                }
                 let why = "the kernel side's instances cannot be read: those below it are left";
                 return (reached.len(), (!whole).then(|| why.to_owned()));
             }

@@ -3,13 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use chaperone::record::sinks::tail::seq_of;
+use super::{
+    KILLS, Peer, Place, certificates, counts, debian, free_port, steps_back, survives, text, wait_for_all,
+};
 
-use super::{Peer, Place, certificates, counts, debian, free_port, survives, text};
-
-/// Starts it with the settings of its TLS driver, none of them for plain TCP.
+/// Starts it with the settings of its TLS driver, none of them for plain TCP; it takes datagrams at the same port.
 fn rsyslog(place: &Place, tls: &str) -> Option<Peer> {
     debian("rsyslogd")?;
     let port = free_port();
@@ -21,9 +22,9 @@ fn rsyslog(place: &Place, tls: &str) -> Option<Peer> {
         " StreamDriver.Name=\"ossl\" StreamDriver.Mode=\"1\" StreamDriver.AuthMode=\"anon\""
     };
     let text = format!(
-        "global(workDirectory=\"{dir}\" maxMessageSize=\"64k\"{tls})\nmodule(load=\"imtcp\"{driver})\n\
+        "global(workDirectory=\"{dir}\" maxMessageSize=\"64k\"{tls})\nmodule(load=\"imtcp\"{driver})\nmodule(load=\"imudp\")\n\
          template(name=\"whole\" type=\"string\" string=\"%timestamp:::date-rfc3339% %hostname% %app-name% %msgid% %structured-data% %msg%\\n\")\n\
-         input(type=\"imtcp\" port=\"{port}\")\n\
+         input(type=\"imtcp\" port=\"{port}\")\ninput(type=\"imudp\" port=\"{port}\" address=\"127.0.0.1\")\n\
          *.* action(type=\"omfile\" file=\"{dir}/kept\" template=\"whole\" asyncWriting=\"off\" flushOnTXEnd=\"on\")\n"
     );
     fs::write(&configuration, text).unwrap();
@@ -42,12 +43,6 @@ fn modules() -> PathBuf {
     Path::new(&peers).join("usr/lib/x86_64-linux-gnu/rsyslog")
 }
 
-/// How often the records begin again at an earlier one.
-fn steps_back(text: &str) -> usize {
-    let all: Vec<u64> = text.lines().filter_map(|line| seq_of(&line.as_bytes()[line.find('{')?..])).collect();
-    all.windows(2).filter(|pair| pair[1] <= pair[0]).count()
-}
-
 #[test]
 fn a_real_rsyslog_that_is_killed_gets_all_that_it_missed() {
     let place = Place::new();
@@ -60,6 +55,26 @@ fn a_real_rsyslog_that_is_killed_gets_all_that_it_missed() {
     assert!(first.starts_with("2026-01-31T12:00:00"), "{first}");
     assert!(first.contains(" h chaperone net_connect [chaperone@32473 seq=\"1\"] "), "{first}");
     assert!(steps_back(&kept) <= KILLS, "records came again where nothing was broken");
+}
+
+/// What a dead one is sent is lost, which UDP tells nobody; what a running one is sent is there, and a record that is longer
+/// than a datagram with its beginning.
+#[test]
+fn by_udp_a_real_rsyslog_gets_what_it_is_sent_while_it_runs() {
+    let place = Place::new();
+    let Some(peer) = rsyslog(&place, "") else { return };
+    let stats = place.start(&format!("syslog+udp://127.0.0.1:{}", peer.port), |_| {});
+    let long = format!(
+        "{{\"time\":\"2026-01-31T12:00:00.000000001Z\",\"seq\":1,\"kind\":\"process_exec\",\"host\":\"h\",\"exe\":\"{}\"}}\n",
+        "x".repeat(70_000)
+    );
+    fs::write(place.path("events.ndjson"), long).unwrap();
+    place.write(2, 200, Duration::from_millis(50));
+    wait_for_all(200, || counts(&text(&place.path("kept"))), &stats);
+    let kept = text(&place.path("kept"));
+    let first = kept.lines().next().unwrap();
+    assert!(first.contains("seq=\"1\"") && first.len() > 60_000 && !first.contains("\"}"), "{}", first.len());
+    assert_eq!((kept.lines().count(), steps_back(&kept)), (200, 0));
 }
 
 #[test]
@@ -83,6 +98,3 @@ fn by_tls_too_and_records_come_again_only_behind_a_broken_connection() {
     survives(&place, &mut peer, &stats, || counts(&text(&place.path("kept"))));
     assert!(steps_back(&text(&place.path("kept"))) <= KILLS, "records came again where nothing was broken");
 }
-
-/// As often as `survives` does it.
-const KILLS: usize = 3;

@@ -79,6 +79,7 @@ pub fn run(mode: &str) -> Result<Value> {
     Ok(json!({
         "unit": "KiB of the daemon's memory; its maps in the kernel are not among it",
         "whole": verified["whole"],
+        "wrong": u64::from(verified["whole"] != true),
         "records": verified["records"],
         "last_seq": verified["last_seq"],
         "rows": rows,

@@ -35,7 +35,7 @@ pub struct Args {
     /// Only of this role
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
-    /// A table of severities, instead of the built-in one
+    /// A table of severities, instead of the one that the daemon's settings name
     #[arg(long, value_name = "FILE")]
     severities: Option<PathBuf>,
     #[command(flatten)]
@@ -45,7 +45,8 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (_, baselines) = args.reading.at.load()?;
-    let severities = match &args.severities {
+    let set = args.reading.at.settings().baselines.severities;
+    let severities = match args.severities.as_ref().or(set.as_ref()) {
         Some(path) => crate::daemon::severities(path)?,
         None => Severities::default(),
     };

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use agent_common::verdict::Verdict;
 use anstyle::Style;
 
 use crate::{
@@ -27,6 +28,9 @@ pub(in crate::cli) fn line(event: &Event) -> String {
         .map_or(("daemon", BOLD), |subject| (subject.origin.name(), render::origin(subject.origin)));
     let _ = write!(out, " {} {} ", pad(style, origin, 6), pad(style, &who(event.subject.as_ref()), 24));
     let _ = write!(out, "{} {}", pad(Style::new(), word(event), 11), what(event));
+    if let Some(id) = leads_on(event) {
+        let _ = write!(out, " {}", paint(DIM, id));
+    }
     if let Some(broker) = &event.handed_off {
         let _ = write!(out, " {}", paint(WARN, format!("handed off: {broker}")));
     }
@@ -34,6 +38,16 @@ pub(in crate::cli) fn line(event: &Event) -> String {
         let _ = write!(out, " {}", paint(DIM, format!("({} cut, {} bytes)", cut.field, cut.bytes)));
     }
     out
+}
+
+/// What `trail` is asked with, of what somebody will want to know more of.
+fn leads_on(event: &Event) -> Option<String> {
+    let refused = event.verdict.is_some_and(|verdict| verdict.known() != Some(Verdict::Allow));
+    match event.kind {
+        Kind::Finding => Some(format!("finding:{}", event.seq)),
+        _ if refused => event.subject.as_ref()?.instance.map(|id| id.to_string()),
+        _ => None,
+    }
 }
 
 /// What happened, without who did it and why it was decided so: for a place where that is told too.

@@ -88,6 +88,8 @@ pub struct Baselines {
     pub unidentified: Vec<(&'static str, u64)>,
     /// Reactions, by effect.
     pub reactions: Vec<(&'static str, u64)>,
+    /// Those of them that left something of the instance, likewise.
+    pub incomplete: Vec<(&'static str, u64)>,
 }
 
 /// How often one hook ran, and for how long in all.
@@ -274,6 +276,11 @@ fn baselines(out: &mut Text, b: &Baselines) {
     let name = "chaperone_reactions_total";
     out.family(name, "counter", "Instances stopped or ended because of a finding, by effect.");
     for (effect, count) in &b.reactions {
+        out.value(name, &[("effect", effect)], *count as f64);
+    }
+    let name = "chaperone_reactions_incomplete_total";
+    out.family(name, "counter", "Reactions that left something of the instance, by effect.");
+    for (effect, count) in &b.incomplete {
         out.value(name, &[("effect", effect)], *count as f64);
     }
 }

@@ -65,10 +65,12 @@ struct Far;
 
 impl Far {
     fn set() -> Result<Self> {
+        // What was made goes with it, however far that came.
+        let far = Self;
         for line in MAKE {
             ip(line)?;
         }
-        Ok(Self)
+        Ok(far)
     }
 
     /// A receiver over there, which listens when this comes back.

@@ -45,9 +45,14 @@ pub fn write(wish: &Wish<'_>) -> Written {
     let mode = wish.mode.or(spec.map(|spec| spec.mode.name())).unwrap_or("alert");
     let mut text = format!(
         "# What {} instances usually did. Read it, change it, and put it below roles/ to have it in force.\napiVersion: \
-         chaperone/v1\nkind: Role\nmetadata:\n  name: {}\nspec:\n",
+         chaperone/v1\nkind: Role\nmetadata:\n  name: {}\n",
         wish.instances, wish.role
     );
+    let labels = wish.before.map(|(role, _)| &role.metadata.labels).filter(|labels| !labels.is_empty());
+    if let Some(labels) = labels {
+        let _ = writeln!(text, "  labels: {}", inline(labels));
+    }
+    text.push_str("spec:\n");
     if let Some(description) = spec.and_then(|spec| spec.description.as_ref()) {
         let _ = writeln!(text, "  description: {}", inline(description));
     }
@@ -68,6 +73,9 @@ pub fn write(wish: &Wish<'_>) -> Written {
     rules.extend(endpoint_rules(wish, &mut written));
     list(&mut text, "    rules:", &rules);
     names(wish, &mut text, &mut written);
+    if let Some(reactions) = spec.and_then(|spec| spec.baseline.as_ref()) {
+        let _ = writeln!(text, "  baseline: {}", inline(reactions));
+    }
     written.text = text;
     written
 }

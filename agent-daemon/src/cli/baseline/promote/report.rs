@@ -1,6 +1,6 @@
 //! What people are told beside the file: how many rules it has, what is left out, and what would have been refused.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use anstyle::Style;
 
@@ -11,6 +11,7 @@ use crate::{
         baseline::moment,
         render::{self, BOLD, DIM, Table},
     },
+    event::{Name, word::InstanceId},
     policy::dry_run::{DryRun, INSTANCES_MAX},
 };
 
@@ -59,7 +60,7 @@ fn judged(run: &DryRun) -> String {
         table.row([
             (BOLD, render::harmless(to)),
             (Style::new(), grouped(refusal.acts)),
-            (Style::new(), format!("{}{more}", refusal.instances.len())),
+            (Style::new(), instances(&refusal.instances, more)),
             (DIM, moment(refusal.first)),
             (Style::new(), render::harmless(refusal.by.as_deref().unwrap_or("?"))),
             (DIM, render::harmless(&refusal.why)),
@@ -78,5 +79,15 @@ fn judged(run: &DryRun) -> String {
     text
 }
 
+/// The number, and one or two by name.
+fn instances(all: &BTreeSet<(Name, InstanceId)>, more: &str) -> String {
+    let named: Vec<String> = all.iter().take(INSTANCES_NAMED).map(|(_, id)| id.to_string()).collect();
+    match all.len() <= INSTANCES_NAMED && more.is_empty() {
+        true => named.join(" "),
+        false => format!("{}{more}: {} …", all.len(), named.join(" ")),
+    }
+}
+
 const LEFT_TOLD: usize = 20;
+const INSTANCES_NAMED: usize = 2;
 const TARGETS_TOLD: usize = 40;

@@ -77,7 +77,7 @@ fn a_refusal_names_endpoint_rule_and_place() {
     assert_eq!(
         plain(&event),
         "23:59:59.123 agent  invoice-bot/review       connect     DENY  tcp 192.0.2.7:443 curl[123] rule 2: \
-         192.0.2.0/24 deny, roles/review.yaml:9, EPERM (lsm)"
+         192.0.2.0/24 deny, roles/review.yaml:9, EPERM (lsm) i-0000000000000042"
     );
 }
 
