@@ -15,8 +15,9 @@ use super::{
     role::Output,
 };
 use crate::{
+    baseline::compare::grouped,
     control::{
-        api::Status,
+        api::{JournalView, Status},
         client::{self, Error},
     },
     kernel::{
@@ -184,6 +185,9 @@ fn running_daemon(daemon: &Result<Status, Error>) -> String {
     if lost > 0 {
         out.push_str(&format!("  {} {lost} events were lost (chaperone metrics)\n", paint(WARN, "lost:")));
     }
+    if let Some(journal) = &status.journal {
+        out.push_str(&self::journal(journal));
+    }
     if let Some(why) = &status.baselines_off {
         out.push_str(&format!("  {} {}\n", paint(WARN, "baselines are off:"), render::harmless(why)));
     }
@@ -198,6 +202,25 @@ fn running_daemon(daemon: &Result<Status, Error>) -> String {
     }
     for problem in &status.policy.problems {
         out.push_str(&format!("  {} {}\n", paint(BAD, "configuration refused:"), render::harmless(problem)));
+    }
+    out
+}
+
+/// `journal: 12,345 records, 3 not signed yet`, and what is wrong with it.
+fn journal(view: &JournalView) -> String {
+    let (seq, unsigned) = (grouped(view.seq), grouped(view.unsigned));
+    let mut out = format!("  {} {seq} records, {unsigned} not signed yet\n", paint(BOLD, "journal:"));
+    for (count, what) in [
+        (view.unwritten, "lines could not be written, and are counted as lost"),
+        (
+            view.sync_failures,
+            "times it could not be brought to the disk, or its newest checkpoint not be noted",
+        ),
+        (view.removed_early, "times segments were removed before their time: there was no room"),
+    ] {
+        if count > 0 {
+            out.push_str(&format!("  {} {} {what}\n", paint(WARN, "journal:"), grouped(count)));
+        }
     }
     out
 }

@@ -123,9 +123,27 @@ pub struct Status {
     pub kernel: Measured,
     #[serde(default)]
     pub bounds: Vec<BoundView>,
+    /// Absent where nothing is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalView>,
     /// Sinks, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sinks: BTreeMap<String, SinkView>,
+}
+
+/// How it stands with the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalView {
+    /// The last record.
+    pub seq: u64,
+    /// Records since the last checkpoint.
+    pub unsigned: u64,
+    /// Lines that could not be written.
+    pub unwritten: u64,
+    /// How often it could not be brought to the disk, or the newest checkpoint not be noted.
+    pub sync_failures: u64,
+    /// How often segments were removed before their time.
+    pub removed_early: u64,
 }
 
 /// How it stands with a sink.

@@ -15,12 +15,12 @@ use super::{Pipeline, bounds, host};
 use crate::{
     control::{
         Command, Refusal,
-        api::{AgentView, Labelled, NameView, PolicyView, SinkView, Status},
+        api::{AgentView, JournalView, Labelled, NameView, PolicyView, SinkView, Status},
     },
     event::word::{Evidence, ExecId, InstanceId, Word},
     kernel::capability::guarantee,
     record::{
-        journal::Journal,
+        journal::{Journal, Standing},
         metrics::{self, Gauges, Guarantee, Hook},
         sinks::Stats,
     },
@@ -176,6 +176,10 @@ impl Pipeline {
             counters: self.kernel.counters().unwrap_or_default(),
             resident_bytes: host::resident_bytes(),
             bounds: self.bounds(&kernel),
+            journal: self.line.recorder.journal.as_ref().map(|journal| {
+                let Standing { seq, unsigned, sync_failures, removed_early } = journal.standing_of_journal();
+                JournalView { seq, unsigned, unwritten: journal.unwritten(), sync_failures, removed_early }
+            }),
             sinks: self.sinks.iter().map(|(name, of)| (name.clone(), self.sink_view(of))).collect(),
             kernel,
         }

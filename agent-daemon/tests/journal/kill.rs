@@ -81,6 +81,7 @@ fn after_any_kill_the_chain_is_whole_and_nothing_is_there_twice_or_not() {
     fs::write(&ring, [0; 8]).unwrap();
     fs::write(&note, vec![0; size_of::<agent_common::progress::Progress>()]).unwrap();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let (mut before, mut grew) = (0, 0);
     for round in 0..ROUNDS {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "kill::appends_until_it_is_killed"])
@@ -96,6 +97,8 @@ fn after_any_kill_the_chain_is_whole_and_nothing_is_there_twice_or_not() {
         assert!(child.try_wait().unwrap().is_none(), "round {round}: it ended by itself");
         child.kill().unwrap();
         child.wait().unwrap();
+        let released = u64::from_le_bytes(fs::read(&ring).unwrap().try_into().unwrap());
+        grew += u32::from(released > std::mem::replace(&mut before, released));
         // What the next daemon makes of it is what counts: half a line is set aside at its start, and told.
         // A chain that broke stays broken: a look now and then only says sooner when.
         if round % 40 == 39 {
@@ -107,10 +110,15 @@ fn after_any_kill_the_chain_is_whole_and_nothing_is_there_twice_or_not() {
     let numbers = numbers_whole(dir.path());
     let up_to = numbers.len() as u32;
     assert!(u64::from(up_to) >= released && released > 0, "{up_to} of {released}");
+    // Else all of them met a start alone.
+    assert!(grew > 0, "nothing was appended in any of {ROUNDS} rounds");
     assert!(numbers.into_iter().eq(1..=up_to), "every number once, in order");
     let report = check(dir.path());
     assert!(report.whole, "{report:?}");
-    println!("{ROUNDS} kills, {up_to} records of events, {} torn bytes", report.gaps.torn_bytes);
+    println!(
+        "{ROUNDS} kills, {grew} of them while something was appended, {up_to} records of events, {} torn bytes",
+        report.gaps.torn_bytes
+    );
 }
 
 /// As [`numbers`], once the end is mended as every start does.
