@@ -15,7 +15,7 @@ use chaperone::record::{
     progress::Progress,
 };
 
-use super::{check, event, numbers, settings};
+use super::{check, event, numbers, settings, wait_until};
 
 const ROUNDS: u32 = 200;
 const CHILD: &str = "CHAPERONE_TEST_JOURNAL";
@@ -93,11 +93,17 @@ fn after_any_kill_the_chain_is_whole_and_nothing_is_there_twice_or_not() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        thread::sleep(Duration::from_micros(8_000 + random % 25_000));
+        // A fourth of them while they start, the others while they append.
+        if round.is_multiple_of(4) {
+            thread::sleep(Duration::from_micros(8_000 + random % 25_000));
+        } else {
+            wait_until("it appends", || given_back(&ring) > before);
+            thread::sleep(Duration::from_micros(random % 10_000));
+        }
         assert!(child.try_wait().unwrap().is_none(), "round {round}: it ended by itself");
         child.kill().unwrap();
         child.wait().unwrap();
-        let released = u64::from_le_bytes(fs::read(&ring).unwrap().try_into().unwrap());
+        let released = given_back(&ring);
         grew += u32::from(released > std::mem::replace(&mut before, released));
         // What the next daemon makes of it is what counts: half a line is set aside at its start, and told.
         // A chain that broke stays broken: a look now and then only says sooner when.
@@ -106,12 +112,11 @@ fn after_any_kill_the_chain_is_whole_and_nothing_is_there_twice_or_not() {
             assert!(report.whole, "round {round}: {report:?}");
         }
     }
-    let released = u64::from_le_bytes(fs::read(&ring).unwrap().try_into().unwrap());
+    let released = given_back(&ring);
     let numbers = numbers_whole(dir.path());
     let up_to = numbers.len() as u32;
     assert!(u64::from(up_to) >= released && released > 0, "{up_to} of {released}");
-    // Else all of them met a start alone.
-    assert!(grew > 0, "nothing was appended in any of {ROUNDS} rounds");
+    assert!(grew >= ROUNDS * 3 / 4, "{grew} of {ROUNDS} rounds");
     assert!(numbers.into_iter().eq(1..=up_to), "every number once, in order");
     let report = check(dir.path());
     assert!(report.whole, "{report:?}");
@@ -119,6 +124,11 @@ fn after_any_kill_the_chain_is_whole_and_nothing_is_there_twice_or_not() {
         "{ROUNDS} kills, {grew} of them while something was appended, {up_to} records of events, {} torn bytes",
         report.gaps.torn_bytes
     );
+}
+
+/// How far the ring buffer was given back.
+fn given_back(ring: &Path) -> u64 {
+    u64::from_le_bytes(fs::read(ring).unwrap().try_into().unwrap())
 }
 
 /// As [`numbers`], once the end is mended as every start does.
