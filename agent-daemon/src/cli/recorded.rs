@@ -18,9 +18,10 @@ pub(super) fn event_file(path: &Path) -> Result<PathBuf> {
 }
 
 /// What is to be read, the oldest first: an event file with the segments that were closed before it, in which there can be
-/// events since a time; a compressed segment alone.
+/// events since a time; a compressed segment, or a pipe, alone.
 pub(super) fn parts(path: &Path, since: Option<Time>) -> Result<Vec<Part>> {
-    if path.extension().is_some_and(|ending| ending == "gz") {
+    let is_pipe = fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
+    if is_pipe || path.extension().is_some_and(|ending| ending == "gz") {
         return Ok(vec![Part::of(path.to_owned())]);
     }
     Ok(segment::since(&event_file(path)?, since))

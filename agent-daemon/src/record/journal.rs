@@ -438,6 +438,9 @@ impl Journal {
 
     fn begin_segment(&mut self) -> io::Result<Active> {
         let path = &self.settings.events_file;
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+            opening::set_aside(path)?;
+        }
         let made = Active::open(path)?;
         // It was moved away, and back.
         if let Some(left) = self.left.take().filter(|left| left.extent == made.extent) {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use chaperone::record::{
     journal::{
         Journal,
-        chain::{Link, split},
+        chain::{Hash, Link, split},
         checkpoint,
         verify::Report,
     },
@@ -247,4 +247,52 @@ fn planted(lines: &[Vec<u8>], seq: u64, kind: &str, field: &str, says: serde_jso
     line.push(b'\n');
     Link { seq: seq - 1, hash }.seal(&mut line);
     [lines, &[line]].concat()
+}
+
+#[test]
+fn a_number_that_nobody_could_have_come_to_takes_no_numbers_away() {
+    for seq in [u64::MAX, u64::MAX - 3, 1 << 60] {
+        // Behind the chain, and as a part of it.
+        for holds in [false, true] {
+            let made = made(1);
+            let log = made.dir.path().join("log");
+            let lines = &made.lines[ACTIVE];
+            let (_, hash) = split(lines.last().unwrap().trim_ascii_end()).unwrap();
+            let mut line = format!(
+                "{{\"time\":\"2026-01-31T12:00:00.000000000Z\",\"seq\":{seq},\"kind\":\"process_exit\"}}\n"
+            )
+            .into_bytes();
+            let before = if holds { hash } else { Hash::default() };
+            Link { seq: 0, hash: before }.seal(&mut line);
+            fs::write(log.join(ACTIVE), [lines.concat(), line].concat()).unwrap();
+            let mut journal = open(made.dir.path(), 0);
+            append(&mut journal, 90..=91);
+            journal.end();
+            let newest = events(made.dir.path()).last().unwrap().seq;
+            assert!(newest < 1_000, "{seq}, holds: {holds}: {newest}");
+        }
+    }
+}
+
+#[test]
+fn what_would_block_its_writer_or_reader_is_no_journal() {
+    let made = made(2);
+    let log = made.dir.path().join("log");
+    let active = log.join(ACTIVE);
+    // A segment's name that leads to a FIFO, and one in the place of the file while it is written to.
+    nix::unistd::mkfifo(&log.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("fifo", log.join("events-00000000000000000002.ndjson")).unwrap();
+    let mut journal = open(made.dir.path(), 0);
+    append(&mut journal, 90..=90);
+    for round in 0..2 {
+        fs::rename(&active, log.join(format!("away-{round}"))).unwrap();
+        match round {
+            0 => nix::unistd::mkfifo(&active, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            _ => std::os::unix::fs::symlink("target", &active).unwrap(),
+        }
+        journal.tick();
+        append(&mut journal, 91..=92);
+        assert!(fs::symlink_metadata(&active).unwrap().is_file() && !log.join("target").exists());
+    }
+    journal.end();
 }

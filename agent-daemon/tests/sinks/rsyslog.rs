@@ -22,9 +22,9 @@ fn rsyslog(place: &Place, tls: &str) -> Option<Peer> {
         " StreamDriver.Name=\"ossl\" StreamDriver.Mode=\"1\" StreamDriver.AuthMode=\"anon\""
     };
     let text = format!(
-        "global(workDirectory=\"{dir}\" maxMessageSize=\"64k\"{tls})\nmodule(load=\"imtcp\"{driver})\nmodule(load=\"imudp\")\n\
+        "global(workDirectory=\"{dir}\" maxMessageSize=\"64k\"{tls})\nmodule(load=\"imudp\")\nmodule(load=\"imtcp\"{driver})\n\
          template(name=\"whole\" type=\"string\" string=\"%timestamp:::date-rfc3339% %hostname% %app-name% %msgid% %structured-data% %msg%\\n\")\n\
-         input(type=\"imtcp\" port=\"{port}\")\ninput(type=\"imudp\" port=\"{port}\" address=\"127.0.0.1\")\n\
+         input(type=\"imudp\" port=\"{port}\" address=\"127.0.0.1\")\ninput(type=\"imtcp\" port=\"{port}\")\n\
          *.* action(type=\"omfile\" file=\"{dir}/kept\" template=\"whole\" asyncWriting=\"off\" flushOnTXEnd=\"on\")\n"
     );
     fs::write(&configuration, text).unwrap();
@@ -69,7 +69,7 @@ fn by_udp_a_real_rsyslog_gets_what_it_is_sent_while_it_runs() {
         "x".repeat(70_000)
     );
     fs::write(place.path("events.ndjson"), long).unwrap();
-    place.write(2, 200, Duration::from_millis(50));
+    place.write(2, 200, Duration::from_millis(200));
     wait_for_all(200, || counts(&text(&place.path("kept"))), &stats);
     let kept = text(&place.path("kept"));
     let first = kept.lines().next().unwrap();

@@ -44,19 +44,24 @@ fn unit(_: &mut Shared) -> Result<Outcome> {
         let mut shell =
             Ended(as_alice(&[BOT, "do", "bash", "-c", &text.replace("127.0.0.77", "127.0.0.9")]).spawn()?);
         let leaf = find_marked("installed")?;
+        let from = installed.events()?.len();
         fs::write(go, "")?;
-        installed.wait("its call", |e| e["network"]["address"] == "127.0.0.9" && e["uid"] == 1000)?;
+        installed.wait(from, "its call", |e| e["network"]["address"] == "127.0.0.9" && e["uid"] == 1000)?;
         fs::remove_file(go)?;
         shell.0.kill()?;
         run("pkill", &["-KILL", "-u", "alice"])?;
         wait_for("the tree ends", || !Path::new(&format!("/proc/{leaf}")).exists())?;
     }
-    installed.role(&format!("{{ mode: enforce, {REACTS}, network: {{ default: allow, rules: [ {{ to: 127.0.66.1, verdict: deny }} ] }} }}"))?;
+    let rules = "network: { default: allow, rules: [ { to: 127.0.66.1, verdict: deny } ] }";
+    // What is refused is found, too: nothing is to follow from that.
+    installed.role(&format!("{{ mode: enforce, {rules} }}"))?;
     ensure!(call("127.0.66.1/9")?.contains("Operation not permitted"), "the unit's daemon refuses nothing");
+    installed.role(&format!("{{ mode: enforce, {REACTS}, {rules} }}"))?;
     let _shell = Ended(as_alice(&[BOT, "do", "bash", "-c", &text]).spawn()?);
     let leaf = find_marked("installed")?;
+    let from = installed.events()?.len();
     fs::write(go, "")?;
-    let done = installed.wait("the stop", |e| e["kind"] == "reaction")?;
+    let done = installed.wait(from, "the stop", |e| e["kind"] == "reaction")?;
     let state = fs::read_to_string(format!("/proc/{leaf}/stat")).unwrap_or_default();
     run("pkill", &["-KILL", "-u", "alice"])?;
     fs::remove_file(go)?;
@@ -92,13 +97,10 @@ impl Installed {
 
     /// Has the role changed, and waits until it is in force.
     fn role(&self, spec: &str) -> Result<()> {
-        let before = self.events()?.len();
+        let from = self.events()?.len();
         fs::write("/etc/chaperone/new", documents(BOT, spec))?;
         fs::rename("/etc/chaperone/new", DOCUMENTS)?;
-        wait_for("the change", || {
-            let all = self.events().unwrap_or_default();
-            all.iter().skip(before).any(|e| e["kind"] == "policy_changed")
-        })
+        self.wait(from, "the change", |e| e["kind"] == "policy_changed").map(drop)
     }
 
     fn events(&self) -> Result<Vec<Value>> {
@@ -107,10 +109,11 @@ impl Installed {
         whole.map(|line| serde_json::from_str(line).context("not JSON")).collect()
     }
 
-    fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    /// Waits for an event that was not there among so many.
+    fn wait(&self, from: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut found = None;
         wait_for(what, || {
-            found = self.events().ok().and_then(|all| all.into_iter().rev().find(|event| wanted(event)));
+            found = self.events().ok().and_then(|all| all.into_iter().skip(from).find(|event| wanted(event)));
             found.is_some()
         })?;
         found.context("found")

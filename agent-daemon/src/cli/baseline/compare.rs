@@ -35,7 +35,7 @@ pub struct Args {
     /// Only of this role
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
-    /// A table of severities, instead of the one that the daemon's settings name
+    /// A table of severities, instead of the one that the daemon's settings name, if any (with --store, of the built-in one)
     #[arg(long, value_name = "FILE")]
     severities: Option<PathBuf>,
     #[command(flatten)]
@@ -45,7 +45,9 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (_, baselines) = args.reading.at.load()?;
-    let set = args.reading.at.settings().baselines.severities;
+    // With a store of its own it has nothing to do with a daemon's settings.
+    let set =
+        args.reading.at.store.is_none().then(|| args.reading.at.settings().baselines.severities).flatten();
     let severities = match args.severities.as_ref().or(set.as_ref()) {
         Some(path) => crate::daemon::severities(path)?,
         None => Severities::default(),

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use nix::libc;
+
 /// How much of the file that is written to is whole batches: what lies behind may be taken back, and is not to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
@@ -34,8 +36,15 @@ impl Active {
     /// When that cannot be.
     pub fn open(path: &Path) -> io::Result<Self> {
         // Arguments and addresses of everybody are in it: for root alone, unless an operator says otherwise.
-        let file = OpenOptions::new().create(true).read(true).append(true).mode(MODE).open(path)?;
+        let mut options = OpenOptions::new();
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let options = options.create(true).read(true).append(true).mode(MODE).custom_flags(flags);
+        let file = options.open(path)?;
         let meta = file.metadata()?;
+        if !meta.is_file() {
+            // One that somebody has put there would block whoever writes to it.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         let begun = meta.created().unwrap_or_else(|_| SystemTime::now());
         let extent = Extent { inode: (meta.dev(), meta.ino()), bytes: meta.len() };
         Ok(Self { file, extent, first: 0, begun, cut: false })

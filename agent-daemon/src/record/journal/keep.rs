@@ -12,7 +12,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use nix::sys::statvfs::statvfs;
+use nix::{libc, sys::statvfs::statvfs};
 use tracing::warn;
 
 use super::segment::{self, Segment};
@@ -151,7 +151,10 @@ pub fn due(
                     break;
                 }
                 // It may be readable the next time.
-                Err(_) => break,
+                Err(error) if is_ours(&error) => break,
+                Err(error) => {
+                    warn!(path = %one.path.display(), %error, "a segment of the journal cannot be read: it is kept as long as the one before it");
+                }
             }
         }
         let Some((until, next)) = next else { break };
@@ -201,6 +204,11 @@ pub fn due(
         at = until;
     }
     Ok(proposals)
+}
+
+/// Whether it is for want of something that this process lacks, and not the file's.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EACCES))
 }
 
 /// How long ago each segment was begun, at most [`STEP_MAX`] for the time between one and the next: so long may a host

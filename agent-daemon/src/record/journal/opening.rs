@@ -49,6 +49,8 @@ pub struct Scan {
     last_kind: Kind,
     /// Its last record is a checkpoint, as that of every segment that was closed.
     signed_end: bool,
+    /// What it was signed with last.
+    key: Option<Box<str>>,
     /// The first record that is another one than a head signs.
     other_at: Option<u64>,
     /// Bytes of the records that hold.
@@ -57,6 +59,7 @@ pub struct Scan {
     pub rest: u64,
     /// The least and the greatest number of sealed records from the first that does not hold on.
     beyond: Option<Range>,
+    lines_beyond: u64,
     /// Its last checkpoint.
     signed: Option<Box<Signed>>,
     /// What there was before the first record that excuses a hole and that no checkpoint follows.
@@ -157,7 +160,9 @@ pub fn open(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) 
         told.broken_at = Some(at);
         told.last_record = first.map(|_| found.last_time);
         warn!(path = %events_file.display(), seq = at, "the journal was altered: a new segment is begun; `chaperone journal verify` says where");
-        let seq = beyond.to.max(head.map_or(0, |head| head.seq));
+        // Not what a line says that nobody signed, but as many numbers as there can be records.
+        let most = found.last.seq + found.lines_beyond;
+        let seq = beyond.to.min(most).max(head.map_or(0, |head| head.seq)).max(found.last.seq);
         let segment = found.first.as_ref().map_or(0, |(_, opened)| opened.segment);
         let tail = Link { seq, hash: Hash::default() };
         return Ok(Opening { tail, first: None, segment, told, orderly: false });
@@ -179,8 +184,8 @@ pub fn open(events_file: &Path, key_dir: &Path, key: &PublicKey, journal: &str) 
         tail.seq = head.seq;
     }
     let Some(last) = last else { return Ok(Opening { tail, told, ..Opening::default() }) };
-    if let Some((_, opened)) = last.first.as_ref().filter(|(_, opened)| *opened.key != *key.id) {
-        warn!(path = %events_file.display(), before = %opened.key, now = %key.id, "the journal is signed with another key from here on: `chaperone journal verify` needs both");
+    if let Some(before) = last.key.as_ref().filter(|before| ***before != *key.id) {
+        warn!(path = %events_file.display(), %before, now = %key.id, "the journal is signed with another key from here on: `chaperone journal verify` needs both");
     }
     let (first, segment) = last.first.map_or((0, 0), |(first, opened)| (first, opened.segment));
     let orderly = last.last_kind == Kind::DaemonStopped;
@@ -254,6 +259,7 @@ pub fn scan(mut from: impl BufRead, heads: &[Link]) -> io::Result<Scan> {
         if found.rest > 0 {
             found.rest += line.len() as u64;
             found.beyond = wider(found.beyond, brief);
+            found.lines_beyond += 1;
             continue;
         }
         let before = match (&found.first, &brief) {
@@ -262,13 +268,18 @@ pub fn scan(mut from: impl BufRead, heads: &[Link]) -> io::Result<Scan> {
             (None, _) => None,
         };
         match (before, brief) {
-            (Some(before), Some(brief)) if Link { seq: 0, hash: before }.hash_of(body) == hash => {
+            (Some(before), Some(brief))
+                if brief.follows(&found) && Link { seq: 0, hash: before }.hash_of(body) == hash =>
+            {
                 let before = found.last;
                 if brief.kind == Kind::Checkpoint {
                     found.before_excuse = None;
                 } else if brief.excuses() && found.before_excuse.is_none() {
                     let signed = found.signed.take();
                     found.before_excuse = Some(Box::new(Scan { signed, ..found.so_far() }));
+                }
+                if let Some(opened) = &brief.journal {
+                    found.key = Some(opened.key.clone());
                 }
                 if found.first.is_none() {
                     found.first = brief.journal.map(|opened| (brief.seq, opened));
@@ -291,6 +302,7 @@ pub fn scan(mut from: impl BufRead, heads: &[Link]) -> io::Result<Scan> {
             (_, brief) => {
                 found.rest += line.len() as u64;
                 found.beyond = wider(found.beyond, brief);
+                found.lines_beyond += 1;
             }
         }
     }
@@ -328,6 +340,7 @@ impl Scan {
             last_time: self.last_time,
             last_kind: self.last_kind,
             signed_end: self.signed_end,
+            key: self.key.clone(),
             bytes: self.bytes,
             ..Self::default()
         }
@@ -367,6 +380,13 @@ impl Brief {
         }
     }
 
+    /// Whether its number is the next one. Who cannot sign could take all numbers away.
+    fn follows(&self, found: &Scan) -> bool {
+        let missing = self.journal.as_ref().and_then(|opened| opened.missing);
+        let next = missing.map_or(found.last.seq, |missing| missing.to).checked_add(1);
+        found.first.is_none() && self.seq < NUMBERS_MAX || Some(self.seq) == next
+    }
+
     /// Whether it says why records are missing.
     fn excuses(&self) -> bool {
         self.removed.is_some() || self.journal.as_ref().is_some_and(|opened| opened.missing.is_some())
@@ -387,6 +407,9 @@ pub(super) fn set_aside(path: &Path) -> io::Result<Box<str>> {
     warn!(path = %path.display(), to = %name.display(), "a file that is no journal lies where events are recorded: it is set aside");
     Ok(name.file_name().unwrap_or_default().to_string_lossy().into())
 }
+
+/// More records than a journal comes to have; a number beyond it is somebody's invention.
+const NUMBERS_MAX: u64 = 1 << 52;
 
 /// Moves what lies behind so many bytes to a file of its own.
 fn set_aside_tail(path: &Path, bytes: u64, seq: u64) -> io::Result<()> {

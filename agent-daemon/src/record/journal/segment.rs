@@ -70,7 +70,7 @@ fn list(events_file: &Path) -> io::Result<Vec<Segment>> {
             _ => continue,
         };
         // One that blocks its reader is none of ours.
-        if entry.file_type().is_ok_and(|of| of.is_file() || of.is_symlink()) {
+        if fs::metadata(entry.path()).is_ok_and(|of| of.is_file()) {
             found.push(Segment { path: entry.path(), first: Some(first), compressed });
         }
     }
