@@ -34,7 +34,7 @@ pub fn run(mode: &str) -> Result<Value> {
     let documents = format!(
         "apiVersion: chaperone/v1\nkind: Agent\nmetadata: {{ name: soak }}\nspec: {{ owner: tests, role: soak, match: \
          [ {{ exe: {AGENT} }} ] }}\n---\napiVersion: chaperone/v1\nkind: Role\nmetadata: {{ name: soak }}\nspec:\n  \
-         mode: enforce\n  network: {{ default: deny, rules: [ {{ to: 127.0.0.0/9 }} ] }}\n"
+         mode: enforce\n  network: {{ default: deny, rules: [ {{ to: 127.0.0.0/9, verdict: allow }} ] }}\n"
     );
     let start = Start {
         documents,
@@ -127,7 +127,7 @@ fn is_segment(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events"))
 }
 
-const EVENTS: u64 = 10_000_000;
+const EVENTS: u64 = 5_000_000;
 /// A row after so many.
 const EACH: u64 = 250_000;
 const TIME_MAX: Duration = Duration::from_secs(6000);
