@@ -344,6 +344,26 @@ pub fn program(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("{name} is neither on PATH nor beside this program"))
 }
 
+/// A process that is ended when this is dropped.
+pub struct Ended(pub Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Waits until something holds, for a minute at most.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        ensure!(Instant::now() < end, "it did not come to pass: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 /// Writes a line to a FIFO that somebody reads, or soon does.
 pub fn tell(fifo: &Path, line: &str) -> Result<()> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};

@@ -3,6 +3,7 @@
 //! knows of a killed one what of it is in the file.
 
 mod active;
+mod anew;
 pub mod chain;
 pub mod checkpoint;
 mod keep;

@@ -4,9 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +14,7 @@ use super::{baselines::documents, disk::run};
 use crate::{
     case::{Case, Outcome, case},
     guest::Shared,
-    harness::{find_marked, marked_command, program, script},
+    harness::{Ended, find_marked, marked_command, program, script, wait_until},
 };
 
 pub const CASES: &[Case<Shared>] =
@@ -50,7 +48,7 @@ fn unit(_: &mut Shared) -> Result<Outcome> {
         fs::remove_file(go)?;
         shell.0.kill()?;
         run("pkill", &["-KILL", "-u", "alice"])?;
-        wait_for("the tree ends", || !Path::new(&format!("/proc/{leaf}")).exists())?;
+        wait_until("the tree ends", || !Path::new(&format!("/proc/{leaf}")).exists())?;
     }
     let rules = "network: { default: allow, rules: [ { to: 127.0.66.1, verdict: deny } ] }";
     // What is refused is found, too: nothing is to follow from that.
@@ -112,7 +110,7 @@ impl Installed {
     /// Waits for an event that was not there among so many.
     fn wait(&self, from: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut found = None;
-        wait_for(what, || {
+        wait_until(what, || {
             found = self.events().ok().and_then(|all| all.into_iter().skip(from).find(|event| wanted(event)));
             found.is_some()
         })?;
@@ -134,28 +132,10 @@ impl Drop for Installed {
     }
 }
 
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 fn as_alice(words: &[&str]) -> Command {
     let mut command = Command::new("runuser");
     command.args(["-u", "alice", "--"]).args(words).stdin(Stdio::null());
     command
-}
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        ensure!(Instant::now() < end, "it did not come to pass: {what}");
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
 }
 
 const BOT: &str = "/usr/local/bin/installed-bot";

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     case::{Case, Outcome, case},
     guest::Shared,
-    harness::{Daemon, find_marked, marked_command, tell},
+    harness::{Daemon, find_marked, marked_command, tell, wait_until},
 };
 
 pub const CASES: &[Case<Shared>] = &[
@@ -142,15 +142,6 @@ fn state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-fn wait_for(what: &str, holds: impl Fn() -> bool) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        ensure!(Instant::now() < end, "it did not come to pass: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
 fn reaction(daemon: &mut Daemon, from: usize, effect: &str) -> Result<Value> {
     let done = daemon.wait(from, effect, |e| e["kind"] == "reaction" && e["reaction"]["effect"] == effect)?;
     let of = &done["reaction"]["of"]["seq"];
@@ -232,7 +223,7 @@ fn kill(shared: &mut Shared) -> Result<Outcome> {
     let done = reaction(&mut daemon, from, "kill")?;
     ensure!(done["reaction"]["processes"].as_u64() >= Some(3), "{done}");
     let pids = tree.pids();
-    wait_for("all have ended", || pids.iter().all(|pid| matches!(state(*pid), None | Some('Z'))))?;
+    wait_until("all have ended", || pids.iter().all(|pid| matches!(state(*pid), None | Some('Z'))))?;
     drop(tree);
     // A flood of children: none is left.
     let bomb = "f() { (exec 3<>/dev/tcp/127.0.0.78/9) 2>/dev/null; sleep 600 & f; }; f";
@@ -280,11 +271,11 @@ ctypes.CDLL(None).syscall(60, 0)
         .spawn()
         .context("start the agent")?;
     let written = || fs::metadata(count).map_or(0, |meta| meta.len());
-    wait_for("it counts", || written() > 0)?;
+    wait_until("it counts", || written() > 0)?;
     let first = || fs::read_to_string("/run/resist.pid").ok()?.trim().parse().ok().and_then(state);
-    wait_for("its first thread ends", || first() == Some('Z'))?;
+    wait_until("its first thread ends", || first() == Some('Z'))?;
     let before = written();
-    wait_for("it goes on", || written() > before)?;
+    wait_until("it goes on", || written() > before)?;
     daemon.settle()?;
     let from = daemon.seen.len();
     fs::write(go, "")?;

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     case::{Case, Outcome, case},
     guest::Shared,
-    harness::{Daemon, Start, script},
+    harness::{Daemon, Ended, Start, script},
 };
 
 pub const CASES: &[Case<Shared>] = &[
@@ -55,7 +55,7 @@ fn killed(shared: &mut Shared) -> Result<Outcome> {
     let (up, why) = (&doctor["hook"]["running"]["up"], doctor["hook"]["running"]["error"].to_string());
     ensure!(*up == false && why.contains("refused") && doctor["copy"]["running"]["up"] == true, "{doctor}");
 
-    let mut receiver = Ended::receiver(&kept)?;
+    let mut receiver = start_receiver(&kept)?;
     wait("all that it missed", || Ok(value(&daemon, "waiting", "hook")? == 0.0))?;
     ensure!(value(&daemon, "up", "hook")? == 1.0, "it is not up");
 
@@ -70,7 +70,7 @@ fn killed(shared: &mut Shared) -> Result<Outcome> {
         place.act(5)?;
         wait("a failure told", || Ok(value(&daemon, "failures_total", "hook")? > failures))?;
         wait("the copy meanwhile", || Ok(value(&daemon, "up", "copy")? == 1.0))?;
-        receiver = Ended::receiver(&kept)?;
+        receiver = start_receiver(&kept)?;
     }
     drop(load);
     // Read before the wait: a checkpoint may come behind it.
@@ -218,22 +218,10 @@ impl Drop for Place {
     }
 }
 
-/// Ended when it is dropped.
-struct Ended(Child);
-
-impl Ended {
-    fn receiver(kept: &Path) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["sink", AT]).arg(kept).stdin(Stdio::null());
-        Ok(Self(command.spawn().context("start the receiver")?))
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+fn start_receiver(kept: &Path) -> Result<Ended> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["sink", AT]).arg(kept).stdin(Stdio::null());
+    Ok(Ended(command.spawn().context("start the receiver")?))
 }
 
 /// What the metrics say of a sink.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    anew::anew,
     chain::{Hash, Link},
     key::{Key, PublicKey},
 };
@@ -81,12 +82,7 @@ impl Head {
     fn replace(&self, path: &Path) -> io::Result<()> {
         let mut made = path.as_os_str().to_owned();
         made.push(".new");
-        // Never through what somebody has put there.
-        match fs::remove_file(&made) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = File::create_new(&made)?;
+        let mut file = anew(made.as_ref(), 0o666)?;
         file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)?;
         file.write_all(b"\n")?;
         file.sync_all()?;

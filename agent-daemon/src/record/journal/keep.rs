@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufReader},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -15,7 +14,10 @@ use flate2::{Compression, write::GzEncoder};
 use nix::{libc, sys::statvfs::statvfs};
 use tracing::warn;
 
-use super::segment::{self, Segment};
+use super::{
+    anew::anew,
+    segment::{self, Segment},
+};
 use crate::{
     config::settings::Keep,
     event::{journal::Removed, word::Time},
@@ -101,12 +103,8 @@ fn compress(plain: &Path) -> io::Result<()> {
     let made = half_made(plain);
     let from = File::open(plain)?;
     let meta = from.metadata()?;
-    match fs::remove_file(&made) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     // For root alone until it is known for whom.
-    let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made)?;
+    let to = anew(&made, 0o600)?;
     to.set_permissions(meta.permissions())?;
     let mut encoder = GzEncoder::new(to, Compression::default());
     io::copy(&mut BufReader::with_capacity(1 << 20, from), &mut encoder)?;

@@ -1,9 +1,9 @@
 //! The journal's key: made at the first start, kept for root alone, its public half for everybody.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,8 @@ use ed25519_dalek::{
     },
 };
 use sha2::{Digest as _, Sha256};
+
+use super::anew::anew;
 
 /// What signs, and the journal's id.
 pub struct Key {
@@ -116,11 +118,7 @@ pub fn public_key(dir: &Path) -> PathBuf {
 /// Writes a whole file, or none.
 fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let made = path.with_extension("new");
-    match fs::remove_file(&made) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&made)?;
+    let mut file = anew(&made, mode)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&made, path)?;

@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Ended, Place, has_all, seqs, value, wait};
+use super::{Place, has_all, seqs, value, wait};
 use crate::{
     case::{Case, Outcome, case},
     guest::{Shared, disk::run},
+    harness::Ended,
 };
 
 pub const CASES: &[Case<Shared>] =
